@@ -1,0 +1,56 @@
+# Everything starts here: `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PACKAGES := ehr robust compress pipelines
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow check format bench figures docs build clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## make .venv with every dependency pinned by constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --editable '.[train,gpu]'
+	touch $(STAMP)
+
+demo: $(STAMP) ## the main job on a simulated cohort: prepare, pretrain, fine-tune, evaluate, export, score
+	$(BIN)/anamnesis demo --output runs/demo
+
+test: $(STAMP) ## fast tests
+	$(BIN)/python -m pytest -q
+
+test-slow: $(STAMP) ## long tests: faults, leaks, environments
+	$(BIN)/python -m pytest -q -m slow --timeout 3600
+
+check: $(STAMP) ## formatting, lint, import directions, types, dependencies, dead code, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright
+	$(BIN)/deptry .
+	$(BIN)/vulture
+	$(BIN)/codespell
+
+format: $(STAMP) ## format and repair what can be repaired
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## measure the figures under docs/explanation/figures
+	$(BIN)/python -m tests.benchmarks
+
+figures: $(STAMP) ## print the measured figures as a table
+	$(BIN)/python -m tests.benchmarks.figures
+
+docs: $(STAMP) ## regenerate the reference pages and benchmarks.md
+	$(BIN)/python -m tests.docs
+
+build: $(STAMP) ## wheel and source archive in dist/
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean: ## remove what was built, runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Compression for any module and its ONNX file, with its proof."""

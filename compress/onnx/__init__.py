@@ -1,0 +1,1 @@
+"""One ONNX file: export, session, parity and release manifest."""

@@ -1,0 +1,1 @@
+"""Health records: events, tokens, batches, the model, predictions and scores."""

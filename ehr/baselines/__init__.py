@@ -1,0 +1,1 @@
+"""What a user would try instead: count features with logistic regression and gradient boosting."""

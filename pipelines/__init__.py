@@ -1,0 +1,1 @@
+"""Composition and command line: the verbs of anamnesis."""

@@ -1,0 +1,1 @@
+"""Robustness for any module and any float tensor: threats, attacks and objectives."""
