@@ -26,7 +26,8 @@ def usage() -> str:
     return (
         f"usage: anamnesis VERB [ARGUMENTS]\n\n{verbs}\n\n"
         "`anamnesis VERB --help` explains one, with examples.\n"
-        "Exit codes: 0 done, 2 bad input or setting, 3 done with rows rejected, 75 stopped early (run again to go on)."
+        "Exit codes: 0 done, 2 bad input or setting, 3 done with rows rejected and listed,\n"
+        "75 stopped early (run again to go on), 1 a bug."
     )
 
 
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(usage())
         return DONE
     if arguments[0] == "--version":
-        from importlib.metadata import version  # noqa: PLC0415  the version is asked for seldom
+        from importlib.metadata import version
 
         print(f"anamnesis {version('anamnesis')}")
         return DONE
