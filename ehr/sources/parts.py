@@ -1,0 +1,59 @@
+"""What a reader hands on: parts of EVENTS, lazy, with what is known of each."""
+
+from hashlib import blake2b
+from typing import NamedTuple
+
+import polars as pl
+
+
+class Part(NamedTuple):
+    """One piece of a source.
+
+    Attributes:
+        name: the file or files it comes from, for messages.
+        events: EVENTS; optional extra columns `row` (row number in the file, from 1) and `reject` (why this
+            row cannot be used, null where it can): preparation lists such rows and leaves them out.
+        ordered: in canonical order, and no subject of it stands in another part.
+        rows: number of rows where it is known without reading.
+        split: the split that the source gives its subjects.
+    """
+
+    name: str
+    events: pl.LazyFrame
+    ordered: bool = False
+    rows: int | None = None
+    split: str | None = None
+
+
+class Source(NamedTuple):
+    """A detected source.
+
+    Attributes:
+        format: meds, omop, fhir, mimic or table.
+        version: of that format.
+        parts: in a fixed order.
+        patients: subject_id (i64) and patient (the source's own id, str); None where the two are the same.
+        parents: parent codes that the source's own metadata give, by code.
+        notes: what a reader should know (tables absent, ages capped), one line each.
+    """
+
+    format: str
+    version: str
+    parts: tuple[Part, ...]
+    patients: pl.LazyFrame | None = None
+    parents: dict[str, tuple[str, ...]] = {}
+    notes: tuple[str, ...] = ()
+
+
+def subject_of(patient: pl.Series) -> pl.Series:
+    """Turn string ids into subject ids: the first 8 bytes of BLAKE2b, sign bit cleared; null stays null.
+
+    Stable across versions and machines, unlike a library's own hash.
+    """
+
+    def number(text: str) -> int:
+        return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") & (2**63 - 1)
+
+    unique = patient.unique(maintain_order=True).drop_nulls()
+    numbers = pl.Series([number(text) for text in unique.to_list()], dtype=pl.Int64)
+    return patient.replace_strict(unique, numbers, default=None, return_dtype=pl.Int64).alias("subject_id")
