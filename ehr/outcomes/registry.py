@@ -1,0 +1,197 @@
+"""The registry of outcomes: read from YAML, checked key by key."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from ehr.events import DEATH
+
+INDEX_POINTS = ("visit_start", "visit_end", "last_event")
+EVERY = ("all", "first", "latest", "first_per_year")
+NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Index:
+    """When a patient is predicted."""
+
+    at: str = "visit_end"
+    """visit_start, visit_end, last_event, a date YYYY-MM-DD, or a code pattern."""
+    every: str = "all"
+    """all of these times, the first, the latest, or the first of each calendar year."""
+    visit_type: str = "*"
+    """For visit_start and visit_end: the type in VISIT//type//START."""
+    since: str | None = None
+    """Only times at or after this date."""
+    until: str | None = None
+    """Only times before this date."""
+    min_history_days: float = 0.0
+    """Days between the first dated event (births apart) and the prediction time, at least."""
+    min_age: float | None = None
+    """Years; patients without a birth are left out where an age is asked for."""
+    max_age: float | None = None
+    """Years, exclusive."""
+
+    def __post_init__(self) -> None:
+        """Check words and dates."""
+        if self.every not in EVERY:
+            raise ValueError(f"index.every is {self.every}; expected one of {', '.join(EVERY)}")
+        for name in ("since", "until"):
+            if getattr(self, name) is not None:
+                microseconds(getattr(self, name), f"index.{name}")
+        if re.fullmatch(r"\d{4}-.*", self.at):
+            microseconds(self.at, "index.at")
+        elif self.at not in INDEX_POINTS and "//" not in self.at and self.at != DEATH:
+            points = ", ".join(INDEX_POINTS)
+            raise ValueError(f"index.at is {self.at}; expected {points}, a date YYYY-MM-DD or a code pattern")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One outcome: its event, its prediction times, its window and who is left out."""
+
+    name: str
+    """Lower-case letters, digits and underscores."""
+    any_of: tuple[str, ...]
+    """Code patterns; any of them is the event."""
+    index: Index = field(default_factory=Index)
+    """When a patient is predicted."""
+    gap_days: float = 0.0
+    """Days after the prediction time that do not count: the window is (index + gap, index + gap + horizon]."""
+    horizons_days: tuple[int, ...] = (365,)
+    """Lengths of the window, ascending; 0 alone means labels made elsewhere."""
+    incident_only: bool = True
+    """Leave out patients with the event before the window begins."""
+    exclude: tuple[str, ...] = ()
+    """Code patterns; patients with any of them before the prediction time are left out."""
+    competing: str | None = DEATH
+    """A code after which the event cannot happen: no event by then is a negative."""
+    censor: str = "last_event"
+    """Where follow-up ends: last_event, a date, or a code pattern; without event by then the label is null."""
+
+    def __post_init__(self) -> None:
+        """Check names, windows and dates."""
+        if not NAME.fullmatch(self.name):
+            raise ValueError(
+                f"outcome name {self.name!r}: expected lower-case letters, digits and underscores"
+            )
+        steps = [b > a for a, b in zip(self.horizons_days, self.horizons_days[1:], strict=False)]
+        if not self.horizons_days or not all(steps) or (self.horizons_days[0] < 1 and self.any_of):
+            raise ValueError(
+                f"{self.name}.horizons_days is {list(self.horizons_days)}; expected ascending days above 0"
+            )
+        if self.gap_days < 0:
+            raise ValueError(f"{self.name}.gap_days is {self.gap_days}; expected 0 or more")
+        if re.fullmatch(r"\d{4}-.*", self.censor):
+            microseconds(self.censor, f"{self.name}.censor")
+        elif self.censor != "last_event" and "//" not in self.censor:
+            raise ValueError(
+                f"{self.name}.censor is {self.censor}; expected last_event, a date or a code pattern"
+            )
+
+
+class Registry(NamedTuple):
+    """Outcomes in the order of the model's axis K."""
+
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names in order."""
+        return tuple(outcome.name for outcome in self.outcomes)
+
+    @property
+    def horizons(self) -> npt.NDArray[np.int64]:
+        """Days by outcome and horizon, i64 [K, H]; -1 where an outcome has fewer than H."""
+        width = max((len(outcome.horizons_days) for outcome in self.outcomes), default=0)
+        table = np.full((len(self.outcomes), width), -1, dtype=np.int64)
+        for row, outcome in enumerate(self.outcomes):
+            table[row, : len(outcome.horizons_days)] = outcome.horizons_days
+        return table
+
+
+def microseconds(text: str, name: str) -> int:
+    """Return a date's midnight as microseconds since 1970.
+
+    Raises:
+        ValueError: the text is not a date.
+    """
+    try:
+        day = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{name} is {text}; expected a date such as 2021-01-01") from None
+    return int((day - datetime(1970, 1, 1)).total_seconds()) * 1_000_000  # noqa: DTZ001  times carry no zone
+
+
+def load(path: Path) -> Registry:
+    """Read outcomes from YAML.
+
+    Raises:
+        ValueError: the file is missing, is not YAML, or holds a key, name or value that is not known.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; expected outcomes in YAML (see docs/how-to/outcomes.md)")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where else ""
+        raise ValueError(f"{path}: not YAML{line}; mend it there") from None
+    outcomes = content.get("outcomes") if isinstance(content, dict) else None
+    if not isinstance(outcomes, dict) or not outcomes or set(content) != {"outcomes"}:
+        raise ValueError(f"{path}: expected one key `outcomes` with at least one outcome below it")
+    try:
+        return Registry(tuple(parse(str(name), entry) for name, entry in outcomes.items()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def parse(name: str, entry: object) -> Outcome:
+    """Return one outcome from its YAML mapping."""
+    keys = {*Outcome.__dataclass_fields__, "event"} - {"name", "any_of"}
+    settings = checked(entry, keys, name)
+    event = checked(settings.pop("event", {}), {"any_of"}, f"{name}.event")
+    patterns = event.get("any_of", ())
+    if not isinstance(patterns, list) or not patterns:
+        raise ValueError(f"{name}.event.any_of: expected a list of code patterns")
+    if "index" in settings:
+        index = checked(settings.pop("index"), set(Index.__dataclass_fields__), f"{name}.index")
+        settings["index"] = Index(**{key: plain(value) for key, value in index.items()})
+    settings = {key: plain(value) for key, value in settings.items()}
+    return Outcome(name=name, any_of=tuple(str(pattern) for pattern in patterns), **settings)
+
+
+def checked(entry: object, keys: set[str], name: str) -> dict[str, Any]:
+    """Return a mapping whose keys are all known."""
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"{name}: expected keys and values, one a line")
+    unknown = sorted(str(key) for key in entry if key not in keys)
+    if unknown:
+        raise ValueError(f"{name}: unknown key {unknown[0]}; expected one of {', '.join(sorted(keys))}")
+    return {str(key): value for key, value in entry.items()}
+
+
+def plain(value: object) -> Any:  # noqa: ANN401  what YAML holds
+    """Turn YAML's dates into text and its lists into tuples."""
+    if isinstance(value, (date, datetime)):
+        return value.isoformat()
+    return tuple(plain(item) for item in value) if isinstance(value, list) else value
+
+
+def dump(registry: Registry) -> str:
+    """Return the registry as YAML with every setting written out; `load` reads it back."""
+    entries: dict[str, Any] = {}
+    for outcome in registry.outcomes:
+        entry = {
+            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(outcome).items()
+        }
+        name, patterns = entry.pop("name"), entry.pop("any_of")
+        entries[name] = {"event": {"any_of": patterns}, **entry}
+    return yaml.safe_dump({"outcomes": entries}, sort_keys=False, allow_unicode=True)

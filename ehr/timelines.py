@@ -1,0 +1,325 @@
+"""Events to ragged token timelines: pure and causal, memory-mapped on disk, O(1) to a patient."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.ipc
+
+from ehr.codes import match
+from ehr.events import BIRTH
+from ehr.vocabulary import Vocabulary
+
+STATIC = -(2**63)
+DAY = 86_400_000_000
+TIMELINES = pa.schema(
+    [
+        ("subject_id", pa.int64()),
+        ("birth", pa.timestamp("us")),
+        ("token", pa.list_(pa.int32())),
+        ("visit", pa.list_(pa.int32())),
+        ("age_days", pa.list_(pa.float32())),
+        ("time", pa.list_(pa.int64())),
+    ]
+)
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+class Record(NamedTuple):
+    """One patient's timeline, as views of N tokens: statics first (visit 0, time STATIC), then by time."""
+
+    subject: int
+    token: npt.NDArray[np.int32]
+    visit: npt.NDArray[np.int32]
+    age_days: npt.NDArray[np.float32]
+    time: npt.NDArray[np.int64]
+    birth: int | None
+
+
+class Sample(NamedTuple):
+    """One patient up to one prediction time (microseconds since 1970): what the model may see."""
+
+    subject: int
+    prediction_time: int
+    token: npt.NDArray[np.int32]
+    visit: npt.NDArray[np.int32]
+    age_days: npt.NDArray[np.float32]
+    query_age_days: float
+
+
+def build(events: pl.DataFrame, vocabulary: Vocabulary) -> pa.Table:
+    """Turn events into timelines.
+
+    Causal: events after a time change nothing of the tokens before it.
+
+    Args:
+        events: EVENTS in canonical order, all rows of a subject together.
+        vocabulary: codes, bins and the settings of tokenising.
+
+    Returns:
+        TIMELINES, one row a subject in the order of events; a subject without tokens has empty lists.
+    """
+    subject = events["subject_id"].to_numpy()
+    time = events["time"].to_physical().fill_null(STATIC).to_numpy()
+    codes = events["code"].unique().sort()
+    position = np.arange(len(codes), dtype=np.int32)
+    position = events["code"].replace_strict(codes, position, return_dtype=pl.Int32).to_numpy()
+    names = codes.to_list()
+
+    starts = run_starts(subject)
+    birth, known = births(time, position == _index(names, BIRTH), starts)
+    visit = visits(time, position, names, starts, vocabulary.settings.visit_gap_days)
+    value = events["numeric_value"].fill_null(np.nan).to_numpy()
+    token = vocabulary.encode_positions(names, position, value)
+
+    excluded = np.array(match(names, vocabulary.settings.exclude), dtype=bool)
+    keep = ~excluded[position]
+    if vocabulary.settings.deduplicate:
+        keep &= first_in_visit(starts, visit, token, keep, vocabulary.size)
+    static = time == STATIC
+    age = np.where(static, 0, time - birth[np.cumsum(starts) - 1]) / DAY
+    return assemble(subject, token, visit, age.astype(np.float32), time, keep, starts, birth, known)
+
+
+def _index(names: Sequence[str], name: str) -> int:
+    return names.index(name) if name in names else -1
+
+
+def run_starts(subject: Ints) -> Bools:
+    """Mark the first row of each subject."""
+    starts = np.ones(len(subject), dtype=bool)
+    starts[1:] = subject[1:] != subject[:-1]
+    return starts
+
+
+def births(time: Ints, is_birth: Bools, starts: Bools) -> tuple[Ints, Bools]:
+    """Return the origin of age by subject, microseconds, and whether it is a birth.
+
+    A birth counts only where it is the earliest event; otherwise age counts from the first event with a time.
+    Either way the origin is known at that first event, and nothing later can move it.
+    """
+    rows = np.flatnonzero(starts)
+    run = np.cumsum(starts) - 1
+    origin = np.zeros(len(rows), dtype=np.int64)
+    known = np.zeros(len(rows), dtype=bool)
+    # Written in reverse, so that the earliest row of a subject is the one that stays.
+    dated = np.flatnonzero(time != STATIC)[::-1]
+    origin[run[dated]] = time[dated]
+    known[run[np.flatnonzero(is_birth & (time == origin[run]))]] = True
+    return origin, known
+
+
+def visits(
+    time: Ints, position: npt.NDArray[np.int32], names: list[str], starts: Bools, gap_days: float
+) -> Ints:
+    """Number the visits of each subject from 1; statics and births stand in visit 0.
+
+    A visit begins at a VISIT//*//START event, at the first event of another day while no encounter is open,
+    and after a silence of more than `gap_days`.
+    """
+    opens = np.array(match(names, ("VISIT//*//START",)), dtype=bool)[position]
+    closes = np.array(match(names, ("VISIT//*//END",)), dtype=bool)[position]
+    dated = (time != STATIC) & (position != _index(names, BIRTH))
+    rows = np.flatnonzero(dated)
+    visit = np.zeros(len(time), dtype=np.int64)
+    if not len(rows):
+        return visit
+    run = (np.cumsum(starts) - 1)[rows]
+    first = np.ones(len(rows), dtype=bool)
+    first[1:] = run[1:] != run[:-1]
+    at = time[rows]
+    since = np.diff(at, prepend=at[0])
+    another_day = np.diff(at // DAY, prepend=at[0] // DAY) != 0
+    open_before = open_encounters(opens[rows], closes[rows], run, first)
+    begins = first | opens[rows] | (another_day & (open_before <= 0)) | (since > gap_days * DAY)
+    total = np.cumsum(begins)
+    visit[rows] = total - (total[first] - 1)[np.cumsum(first) - 1]
+    return visit
+
+
+def open_encounters(opens: Bools, closes: Bools, run: Ints, first: Bools) -> Ints:
+    """Return the number of encounters open before each row; an end without its start counts for nothing."""
+    balance = np.cumsum(opens.astype(np.int64) - closes)
+    base = np.zeros(len(balance), dtype=np.int64)
+    base[1:] = balance[:-1]
+    balance -= base[first][np.cumsum(first) - 1]
+    # Running minimum within a subject: runs are pushed apart, so that an earlier run is never the lower one.
+    apart = run * (2 * len(run) + 1)
+    lowest = np.minimum.accumulate(np.minimum(balance, 0) - apart) + apart
+    now = balance - np.minimum(lowest, 0)
+    before = np.zeros(len(now), dtype=np.int64)
+    before[1:] = now[:-1]
+    before[first] = 0
+    return before
+
+
+def first_in_visit(starts: Bools, visit: Ints, token: npt.NDArray[np.int32], keep: Bools, size: int) -> Bools:
+    """Mark the first of equal tokens in each visit of each subject, among the rows that are kept."""
+    group = np.zeros(len(visit), dtype=np.int64)
+    changes = starts.copy()
+    changes[1:] |= visit[1:] != visit[:-1]
+    group = np.cumsum(changes)
+    first = np.zeros(len(visit), dtype=bool)
+    rows = np.flatnonzero(keep)
+    first[rows] = pl.Series(group[rows] * size + token[rows]).is_first_distinct().to_numpy()
+    return first
+
+
+def assemble(
+    subject: Ints,
+    token: npt.NDArray[np.int32],
+    visit: Ints,
+    age: npt.NDArray[np.float32],
+    time: Ints,
+    keep: Bools,
+    starts: Bools,
+    birth: Ints,
+    known: Bools,
+) -> pa.Table:
+    """Put kept rows into one list a subject."""
+    rows = np.flatnonzero(starts)
+    run = np.cumsum(starts) - 1
+    counts = np.bincount(run[keep], minlength=len(rows)) if len(rows) else np.zeros(0, dtype=np.int64)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+
+    def ragged(values: npt.NDArray[np.generic], kind: pa.DataType) -> pa.ListArray:
+        return pa.ListArray.from_arrays(offsets, pa.array(values[keep], type=kind))
+
+    columns = [
+        pa.array(subject[rows]),
+        pa.array(birth, mask=~known).cast(pa.timestamp("us")),
+        ragged(token, pa.int32()),
+        ragged(visit.astype(np.int32), pa.int32()),
+        ragged(age, pa.float32()),
+        ragged(time, pa.int64()),
+    ]
+    return pa.Table.from_arrays(columns, schema=TIMELINES)
+
+
+def write(table: pa.Table, path: Path) -> None:
+    """Write one shard of timelines as an Arrow file of one record batch, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, TIMELINES) as writer:
+            for batch in table.combine_chunks().to_batches():
+                writer.write_batch(batch)
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+class Shard:
+    """One memory-mapped Arrow file of timelines, or a table of them in memory."""
+
+    def __init__(self, table: pa.Table) -> None:
+        """Take views of the columns; nothing is copied."""
+        batch = table.combine_chunks()
+        self.subjects: Ints = batch["subject_id"].to_numpy()
+        self.birth = batch["birth"].cast(pa.int64()).to_pylist()
+        lists = [_list(batch[name]) for name in ("token", "visit", "age_days", "time")]
+        self.offsets: Ints = lists[0].offsets.to_numpy().astype(np.int64)
+        self.token, self.visit, self.age_days, self.time = (array.values.to_numpy() for array in lists)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Memory-map a file.
+
+        Raises:
+            ValueError: the file is not a whole Arrow file of TIMELINES.
+        """
+        try:
+            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ValueError(f"{path}: not a whole Arrow file ({error}); prepare the cohort again") from None
+        if not table.schema.equals(TIMELINES):
+            raise ValueError(f"{path}: not a file of timelines; prepare the cohort again")
+        return cls(table)
+
+    def record(self, row: int) -> Record:
+        """Return the timeline in a row."""
+        begin, end = self.offsets[row], self.offsets[row + 1]
+        return Record(
+            int(self.subjects[row]),
+            self.token[begin:end],
+            self.visit[begin:end],
+            self.age_days[begin:end],
+            self.time[begin:end],
+            self.birth[row],
+        )
+
+
+def _list(column: pa.ChunkedArray) -> pa.ListArray:
+    return column.chunk(0) if column.num_chunks else pa.array([], type=column.type)
+
+
+class Timelines:
+    """Timelines of a cohort: shards, and where each subject stands."""
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        """Index the subjects of all shards."""
+        self.shards = list(shards)
+        subjects = np.concatenate([shard.subjects for shard in self.shards] or [np.zeros(0, np.int64)])
+        shard = np.repeat(np.arange(len(self.shards)), [len(s.subjects) for s in self.shards])
+        row = np.concatenate([np.arange(len(s.subjects)) for s in self.shards] or [np.zeros(0, np.int64)])
+        order = np.argsort(subjects, kind="stable")
+        self.subjects: Ints = subjects[order]
+        self._shard, self._row = shard[order], row[order]
+
+    @classmethod
+    def open(cls, files: Sequence[Path]) -> Self:
+        """Memory-map the files of a cohort, in their order."""
+        return cls([Shard.open(path) for path in files])
+
+    def __len__(self) -> int:
+        """Return the number of subjects."""
+        return len(self.subjects)
+
+    def record(self, subject: int) -> Record:
+        """Return a subject's timeline.
+
+        Raises:
+            KeyError: the subject is not here.
+        """
+        at = int(np.searchsorted(self.subjects, subject))
+        if at == len(self.subjects) or self.subjects[at] != subject:
+            raise KeyError(subject)
+        return self.shards[self._shard[at]].record(int(self._row[at]))
+
+
+def cut(record: Record, prediction_time: int, *, max_length: int) -> Sample:
+    """Return what is known at a prediction time: events at or before it (MEDS convention).
+
+    Args:
+        record: a timeline.
+        prediction_time: microseconds since 1970.
+        max_length: tokens kept at most: the statics, and the latest of the others.
+    """
+    end = int(np.searchsorted(record.time, prediction_time, side="right"))
+    statics = int(np.searchsorted(record.time[:end], STATIC, side="right"))
+    statics = min(statics, max_length)
+    begin = max(statics, end - (max_length - statics))
+    origin = record.birth if record.birth is not None else first_time(record)
+    age = (prediction_time - origin) / DAY if origin is not None else 0.0
+
+    def take(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        if begin == statics:
+            return values[:end]
+        return np.concatenate([values[:statics], values[begin:end]])
+
+    token, visit, ages = take(record.token), take(record.visit), take(record.age_days)
+    return Sample(record.subject, prediction_time, token, visit, ages, age)  # pyright: ignore[reportArgumentType]
+
+
+def first_time(record: Record) -> int | None:
+    """Return the origin of age of a patient without a birth: the time of age 0, or None without dated tokens."""
+    dated = np.flatnonzero(record.time != STATIC)
+    if not len(dated):
+        return None
+    at = dated[0]
+    return int(record.time[at] - round(float(record.age_days[at]) * DAY))
