@@ -1,4 +1,4 @@
-"""prepare killed at 20 random moments leaves nothing that passes for whole, and its re-run ends with the same bytes."""
+"""prepare killed at 20 random moments leaves nothing whole, and its re-run ends with the same bytes."""
 
 import shutil
 
