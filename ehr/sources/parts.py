@@ -1,9 +1,13 @@
 """What a reader hands on: parts of EVENTS, lazy, with what is known of each."""
 
+from collections.abc import Mapping
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import NamedTuple
 
 import polars as pl
+
+NONE: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 class Part(NamedTuple):
@@ -16,6 +20,7 @@ class Part(NamedTuple):
         ordered: in canonical order, and no subject of it stands in another part.
         rows: number of rows where it is known without reading.
         split: the split that the source gives its subjects.
+        first_row: row number in the file of the part's first row, from 1.
     """
 
     name: str
@@ -23,6 +28,7 @@ class Part(NamedTuple):
     ordered: bool = False
     rows: int | None = None
     split: str | None = None
+    first_row: int = 1
 
 
 class Source(NamedTuple):
@@ -41,7 +47,7 @@ class Source(NamedTuple):
     version: str
     parts: tuple[Part, ...]
     patients: pl.LazyFrame | None = None
-    parents: dict[str, tuple[str, ...]] = {}
+    parents: Mapping[str, tuple[str, ...]] = NONE
     notes: tuple[str, ...] = ()
 
 
