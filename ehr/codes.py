@@ -72,9 +72,7 @@ def ancestors_of(code: str, parents: Mapping[str, tuple[str, ...]] | None = None
         derived = tuple(f"ATC//{body[:length]}" for length in ATC_LEVELS if length < len(body))
     seen = dict.fromkeys((*derived, *given))
     for parent in given:
-        seen.update(
-            dict.fromkeys(ancestors_of(parent, {k: v for k, v in (parents or {}).items() if k != code}))
-        )
+        seen.update(dict.fromkeys(ancestors_of(parent, {k: v for k, v in (parents or {}).items() if k != code})))
     seen.pop(code, None)
     return tuple(seen)
 

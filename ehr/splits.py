@@ -25,9 +25,7 @@ def check_fractions(fractions: Sequence[float]) -> tuple[float, ...]:
     """
     given = tuple(float(fraction) for fraction in fractions)
     if len(given) != len(SPLITS) or min(given) < 0 or abs(sum(given) - 1) > 1e-6 or given[0] <= 0:
-        raise ValueError(
-            f"fractions are {','.join(map(str, given))}; expected {','.join(SPLITS)} adding up to 1"
-        )
+        raise ValueError(f"fractions are {','.join(map(str, given))}; expected {','.join(SPLITS)} adding up to 1")
     return given
 
 

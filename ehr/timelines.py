@@ -114,9 +114,7 @@ def births(time: Ints, is_birth: Bools, starts: Bools) -> tuple[Ints, Bools]:
     return origin, known
 
 
-def visits(
-    time: Ints, position: npt.NDArray[np.int32], names: list[str], starts: Bools, gap_days: float
-) -> Ints:
+def visits(time: Ints, position: npt.NDArray[np.int32], names: list[str], starts: Bools, gap_days: float) -> Ints:
     """Number the visits of each subject from 1; statics and births stand in visit 0.
 
     A visit begins at a VISIT//*//START event, at the first event of another day while no encounter is open,

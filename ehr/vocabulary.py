@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from ehr.codes import ancestors_of, match
 from ehr.events import BIRTH, DEATH
@@ -68,12 +69,10 @@ def count(events: pl.DataFrame) -> pl.DataFrame:
         pl.len().cast(pl.Int64).alias("rows"),
     )
     finite = events.lazy().select("code", "numeric_value").filter(pl.col("numeric_value").is_finite())
-    values = finite.group_by("code").agg(
-        pl.len().cast(pl.Int64).alias("valued"), pl.col("numeric_value").sort()
-    )
+    values = finite.group_by("code").agg(pl.len().cast(pl.Int64).alias("valued"), pl.col("numeric_value").sort())
     counts = totals.join(values, on="code", how="left").sort("code").collect()
     sketches = [None if row is None else thin(row.to_numpy()) for row in counts["numeric_value"]]
-    sketch = pl.Series("sketch", sketches, dtype=pl.List(pl.Float32))
+    sketch = pl.Series("sketch", pa.array(sketches, type=pa.list_(pa.float32())), dtype=pl.List(pl.Float32))
     return counts.with_columns(pl.col("valued").fill_null(0), sketch).select(COUNTS.names())
 
 
@@ -165,16 +164,13 @@ class Vocabulary:
             patients[row["code"]] = row["patients"]
             if row["valued"] >= settings.min_rows:
                 cuts[row["code"]] = quantile_cuts(row["value"], row["weight"], settings.bins)
-                patients.update(
-                    {f"{row['code']}#q{i}": row["patients"] for i in range(len(cuts[row["code"]]) + 1)}
-                )
+                patients.update({f"{row['code']}#q{i}": row["patients"] for i in range(len(cuts[row["code"]]) + 1)})
         chains = {code: ancestors_of(code, parents) for code in patients}
         extra = sorted({ancestor for chain in chains.values() for ancestor in chain} - set(patients))
         codes = (*SPECIAL, *patients, *extra)
         index = {code: i for i, code in enumerate(codes)}
         ancestors = tuple(
-            tuple(index[a] for a in (chains.get(code) or ancestors_of(code, parents)) if a in index)
-            for code in codes
+            tuple(index[a] for a in (chains.get(code) or ancestors_of(code, parents)) if a in index) for code in codes
         )
         return cls(
             codes=codes,
@@ -197,9 +193,7 @@ class Vocabulary:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the content, hexadecimal."""
-        return hashlib.sha256(
-            json.dumps(self.content(), sort_keys=True, ensure_ascii=False).encode()
-        ).hexdigest()
+        return hashlib.sha256(json.dumps(self.content(), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
     def content(self) -> dict[str, Any]:
         """Return the content as plain types."""
@@ -240,12 +234,8 @@ class Vocabulary:
             value: numeric values, f32 [N]; null or not finite gives the bare code.
         """
         unique = code.unique().sort()
-        position = code.replace_strict(
-            unique, np.arange(len(unique), dtype=np.int32), return_dtype=pl.Int32
-        ).to_numpy()
-        return self.encode_positions(
-            unique.to_list(), position, value.cast(pl.Float32).fill_null(np.nan).to_numpy()
-        )
+        position = code.replace_strict(unique, np.arange(len(unique), dtype=np.int32), return_dtype=pl.Int32).to_numpy()
+        return self.encode_positions(unique.to_list(), position, value.cast(pl.Float32).fill_null(np.nan).to_numpy())
 
     def encode_positions(
         self, codes: list[str], position: npt.NDArray[np.int32], value: npt.NDArray[np.float32]
@@ -275,9 +265,7 @@ class Vocabulary:
     def save(self, path: Path) -> None:
         """Write JSON with the digest; equal vocabularies give equal bytes."""
         content = {**self.content(), "digest": self.digest}
-        path.write_text(
-            json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        path.write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -293,9 +281,7 @@ class Vocabulary:
                 patients=tuple(content["patients"]),
                 cuts={code: tuple(cuts) for code, cuts in content["cuts"].items()},
                 ancestors=tuple(tuple(chain) for chain in content["ancestors"]),
-                settings=Settings(
-                    **{**content["settings"], "exclude": tuple(content["settings"]["exclude"])}
-                ),
+                settings=Settings(**{**content["settings"], "exclude": tuple(content["settings"]["exclude"])}),
             )
             digest = content["digest"]
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -303,7 +289,5 @@ class Vocabulary:
                 f"{path}: not a vocabulary of anamnesis; expected vocabulary.json of a cohort or release"
             ) from None
         if vocabulary.digest != digest:
-            raise ValueError(
-                f"{path}: its content does not match its digest; copy it again from where it was made"
-            )
+            raise ValueError(f"{path}: its content does not match its digest; copy it again from where it was made")
         return vocabulary

@@ -25,9 +25,7 @@ LABELS = pl.Schema(
         "event": pl.Boolean(),
     }
 )
-ATTRITION = pl.Schema(
-    {"rule": pl.String(), "outcome": pl.String(), "patients": pl.Int64(), "samples": pl.Int64()}
-)
+ATTRITION = pl.Schema({"rule": pl.String(), "outcome": pl.String(), "patients": pl.Int64(), "samples": pl.Int64()})
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
@@ -49,9 +47,7 @@ class Shard(NamedTuple):
     def marked(self, patterns: tuple[str, ...]) -> Ints:
         """Return the dated rows whose code matches, ascending."""
         flags = np.array(match(self.names, patterns), dtype=bool)
-        return (
-            np.flatnonzero(flags[self.code] & (self.time != STATIC)) if flags.any() else np.zeros(0, np.int64)
-        )
+        return np.flatnonzero(flags[self.code] & (self.time != STATIC)) if flags.any() else np.zeros(0, np.int64)
 
     def rank(self, time: Ints) -> Ints:
         """Return how many of the shard's distinct times are at or before each time."""
@@ -211,9 +207,7 @@ def eligible(shard: Shard, outcome: Outcome) -> Counted:
     counted = counted.keep("alive", name, shard.death[run] > time)
     run, time = counted.samples
     history = (time - shard.first[run]) / DAY
-    counted = counted.keep(
-        "min_history_days", name, (shard.first[run] <= time) & (history >= index.min_history_days)
-    )
+    counted = counted.keep("min_history_days", name, (shard.first[run] <= time) & (history >= index.min_history_days))
     if index.min_age is not None or index.max_age is not None:
         run, time = counted.samples
         years = np.where(shard.birth[run] == NEVER, -1.0, (time - shard.birth[run]) / YEAR)

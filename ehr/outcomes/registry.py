@@ -79,9 +79,7 @@ class Outcome:
     def __post_init__(self) -> None:
         """Check names, windows and dates."""
         if not NAME.fullmatch(self.name):
-            raise ValueError(
-                f"outcome name {self.name!r}: expected lower-case letters, digits and underscores"
-            )
+            raise ValueError(f"outcome name {self.name!r}: expected lower-case letters, digits and underscores")
         steps = [b > a for a, b in zip(self.horizons_days, self.horizons_days[1:], strict=False)]
         if not self.horizons_days or not all(steps) or (self.horizons_days[0] < 1 and self.any_of):
             raise ValueError(
@@ -92,9 +90,7 @@ class Outcome:
         if re.fullmatch(r"\d{4}-.*", self.censor):
             microseconds(self.censor, f"{self.name}.censor")
         elif self.censor != "last_event" and "//" not in self.censor:
-            raise ValueError(
-                f"{self.name}.censor is {self.censor}; expected last_event, a date or a code pattern"
-            )
+            raise ValueError(f"{self.name}.censor is {self.censor}; expected last_event, a date or a code pattern")
 
 
 class Registry(NamedTuple):
@@ -189,9 +185,7 @@ def dump(registry: Registry) -> str:
     """Return the registry as YAML with every setting written out; `load` reads it back."""
     entries: dict[str, Any] = {}
     for outcome in registry.outcomes:
-        entry = {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(outcome).items()
-        }
+        entry = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(outcome).items()}
         name, patterns = entry.pop("name"), entry.pop("any_of")
         entries[name] = {"event": {"any_of": patterns}, **entry}
     return yaml.safe_dump({"outcomes": entries}, sort_keys=False, allow_unicode=True)
