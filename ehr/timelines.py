@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-import pyarrow.ipc
+from pyarrow import ipc
 
-from ehr.codes import match
+from ehr.codes import distinct, match
 from ehr.events import BIRTH
 from ehr.vocabulary import Vocabulary
 
@@ -66,24 +66,23 @@ def build(events: pl.DataFrame, vocabulary: Vocabulary) -> pa.Table:
     """
     subject = events["subject_id"].to_numpy()
     time = events["time"].to_physical().fill_null(STATIC).to_numpy()
-    codes = events["code"].unique().sort()
-    position = np.arange(len(codes), dtype=np.int32)
-    position = events["code"].replace_strict(codes, position, return_dtype=pl.Int32).to_numpy()
-    names = codes.to_list()
+    names, position = distinct(events["code"])
 
     starts = run_starts(subject)
-    birth, known = births(time, position == _index(names, BIRTH), starts)
-    visit = visits(time, position, names, starts, vocabulary.settings.visit_gap_days)
+    run = np.cumsum(starts) - 1
+    birth, known = births(time, position == _index(names, BIRTH), run, int(starts.sum()))
+    visit = visits(time, position, names, run, vocabulary.settings.visit_gap_days)
     value = events["numeric_value"].fill_null(np.nan).to_numpy()
     token = vocabulary.encode_positions(names, position, value)
 
-    excluded = np.array(match(names, vocabulary.settings.exclude), dtype=bool)
-    keep = ~excluded[position]
+    keep = ~np.array(match(names, vocabulary.settings.exclude), dtype=bool)[position]
     if vocabulary.settings.deduplicate:
         keep &= first_in_visit(starts, visit, token, keep, vocabulary.size)
-    static = time == STATIC
-    age = np.where(static, 0, time - birth[np.cumsum(starts) - 1]) / DAY
-    return assemble(subject, token, visit, age.astype(np.float32), time, keep, starts, birth, known)
+    kept = np.flatnonzero(keep)
+    run, time = run[kept], time[kept]
+    age = np.where(time == STATIC, 0, time - birth[run]) / DAY
+    lists = (token[kept], visit[kept], age, time)
+    return assemble(subject[starts], pa.array(birth, mask=~known), run, lists)
 
 
 def _index(names: Sequence[str], name: str) -> int:
@@ -97,68 +96,71 @@ def run_starts(subject: Ints) -> Bools:
     return starts
 
 
-def births(time: Ints, is_birth: Bools, starts: Bools) -> tuple[Ints, Bools]:
+def births(time: Ints, is_birth: Bools, run: Ints, patients: int) -> tuple[Ints, Bools]:
     """Return the origin of age by subject, microseconds, and whether it is a birth.
 
     A birth counts only where it is the earliest event; otherwise age counts from the first event with a time.
     Either way the origin is known at that first event, and nothing later can move it.
     """
-    rows = np.flatnonzero(starts)
-    run = np.cumsum(starts) - 1
-    origin = np.zeros(len(rows), dtype=np.int64)
-    known = np.zeros(len(rows), dtype=bool)
-    # Written in reverse, so that the earliest row of a subject is the one that stays.
-    dated = np.flatnonzero(time != STATIC)[::-1]
-    origin[run[dated]] = time[dated]
-    known[run[np.flatnonzero(is_birth & (time == origin[run]))]] = True
+    origin = np.zeros(patients, dtype=np.int64)
+    known = np.zeros(patients, dtype=bool)
+    dated = time != STATIC
+    # The first dated row of each subject: rows of a subject are together, and statics stand before the others.
+    first = dated.copy()
+    first[1:] &= ~dated[:-1] | (run[1:] != run[:-1])
+    origin[run[first]] = time[first]
+    rows = np.flatnonzero(is_birth & dated)
+    known[run[rows[time[rows] == origin[run[rows]]]]] = True
     return origin, known
 
 
-def visits(time: Ints, position: npt.NDArray[np.int32], names: list[str], starts: Bools, gap_days: float) -> Ints:
+def visits(time: Ints, position: npt.NDArray[np.int32], names: list[str], run: Ints, gap_days: float) -> Ints:
     """Number the visits of each subject from 1; statics and births stand in visit 0.
 
     A visit begins at a VISIT//*//START event, at the first event of another day while no encounter is open,
     and after a silence of more than `gap_days`.
     """
-    opens = np.array(match(names, ("VISIT//*//START",)), dtype=bool)[position]
-    closes = np.array(match(names, ("VISIT//*//END",)), dtype=bool)[position]
-    dated = (time != STATIC) & (position != _index(names, BIRTH))
-    rows = np.flatnonzero(dated)
     visit = np.zeros(len(time), dtype=np.int64)
+    rows = np.flatnonzero((time != STATIC) & (position != _index(names, BIRTH)))
     if not len(rows):
         return visit
-    run = (np.cumsum(starts) - 1)[rows]
-    first = np.ones(len(rows), dtype=bool)
-    first[1:] = run[1:] != run[:-1]
-    at = time[rows]
-    since = np.diff(at, prepend=at[0])
-    another_day = np.diff(at // DAY, prepend=at[0] // DAY) != 0
-    open_before = open_encounters(opens[rows], closes[rows], run, first)
-    begins = first | opens[rows] | (another_day & (open_before <= 0)) | (since > gap_days * DAY)
+    steps = np.array(match(names, ("VISIT//*//START",)), np.int8) - np.array(match(names, ("VISIT//*//END",)), np.int8)
+    step, run, at = steps[position[rows]], run[rows], time[rows]
+    first = run_starts(run)
+    begins = first | (step > 0)
+    begins[1:] |= np.diff(at) > gap_days * DAY
+    days = np.flatnonzero((np.diff(at // DAY) != 0) & ~begins[1:]) + 1
+    begins[days] = open_encounters(step, run, days) == 0
     total = np.cumsum(begins)
     visit[rows] = total - (total[first] - 1)[np.cumsum(first) - 1]
     return visit
 
 
-def open_encounters(opens: Bools, closes: Bools, run: Ints, first: Bools) -> Ints:
-    """Return the number of encounters open before each row; an end without its start counts for nothing."""
-    balance = np.cumsum(opens.astype(np.int64) - closes)
-    base = np.zeros(len(balance), dtype=np.int64)
-    base[1:] = balance[:-1]
-    balance -= base[first][np.cumsum(first) - 1]
+def open_encounters(step: npt.NDArray[np.int8], run: Ints, rows: Ints) -> Ints:
+    """Return how many encounters are open just before some rows; an end without its start counts for nothing.
+
+    Args:
+        step: 1 where an encounter starts, -1 where one ends, else 0, [N].
+        run: the subject of each row, ascending, [N].
+        rows: rows asked for, ascending.
+    """
+    marks = np.flatnonzero(step)
+    if not len(marks):
+        return np.zeros(len(rows), dtype=np.int64)
+    balance = np.cumsum(step[marks], dtype=np.int64)
+    first = run_starts(run[marks])
+    before = np.concatenate([[0], balance[:-1]])[first]
+    balance -= before[np.cumsum(first) - 1]
     # Running minimum within a subject: runs are pushed apart, so that an earlier run is never the lower one.
-    apart = run * (2 * len(run) + 1)
+    apart = run[marks] * (2 * len(marks) + 1)
     lowest = np.minimum.accumulate(np.minimum(balance, 0) - apart) + apart
-    now = balance - np.minimum(lowest, 0)
-    before = np.zeros(len(now), dtype=np.int64)
-    before[1:] = now[:-1]
-    before[first] = 0
-    return before
+    balance -= lowest
+    last = np.searchsorted(marks, rows) - 1
+    return np.where((last >= 0) & (run[marks[last]] == run[rows]), balance[last], 0)
 
 
 def first_in_visit(starts: Bools, visit: Ints, token: npt.NDArray[np.int32], keep: Bools, size: int) -> Bools:
     """Mark the first of equal tokens in each visit of each subject, among the rows that are kept."""
-    group = np.zeros(len(visit), dtype=np.int64)
     changes = starts.copy()
     changes[1:] |= visit[1:] != visit[:-1]
     group = np.cumsum(changes)
@@ -168,42 +170,28 @@ def first_in_visit(starts: Bools, visit: Ints, token: npt.NDArray[np.int32], kee
     return first
 
 
-def assemble(
-    subject: Ints,
-    token: npt.NDArray[np.int32],
-    visit: Ints,
-    age: npt.NDArray[np.float32],
-    time: Ints,
-    keep: Bools,
-    starts: Bools,
-    birth: Ints,
-    known: Bools,
-) -> pa.Table:
-    """Put kept rows into one list a subject."""
-    rows = np.flatnonzero(starts)
-    run = np.cumsum(starts) - 1
-    counts = np.bincount(run[keep], minlength=len(rows)) if len(rows) else np.zeros(0, dtype=np.int64)
-    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+def assemble(subjects: Ints, birth: pa.Array, run: Ints, lists: tuple[npt.NDArray[np.generic], ...]) -> pa.Table:
+    """Put tokens into one list a subject.
 
-    def ragged(values: npt.NDArray[np.generic], kind: pa.DataType) -> pa.ListArray:
-        return pa.ListArray.from_arrays(offsets, pa.array(values[keep], type=kind))
-
+    Args:
+        subjects: i64 [P].
+        birth: i64 [P], null where not known.
+        run: the subject of each token, ascending, [N].
+        lists: token, visit, age in days and time, [N] each.
+    """
+    offsets = pa.array(np.searchsorted(run, np.arange(len(subjects) + 1)).astype(np.int32))
     columns = [
-        pa.array(subject[rows]),
-        pa.array(birth, mask=~known).cast(pa.timestamp("us")),
-        ragged(token, pa.int32()),
-        ragged(visit.astype(np.int32), pa.int32()),
-        ragged(age, pa.float32()),
-        ragged(time, pa.int64()),
+        pa.ListArray.from_arrays(offsets, pa.array(values.astype(column.type.value_type.to_pandas_dtype())))
+        for values, column in zip(lists, list(TIMELINES)[2:], strict=True)
     ]
-    return pa.Table.from_arrays(columns, schema=TIMELINES)
+    return pa.Table.from_arrays([pa.array(subjects), birth.cast(pa.timestamp("us")), *columns], schema=TIMELINES)
 
 
 def write(table: pa.Table, path: Path) -> None:
     """Write one shard of timelines as an Arrow file of one record batch, whole or not at all."""
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, TIMELINES) as writer:
+        with pa.OSFile(str(temporary), "wb") as sink, ipc.new_file(sink, TIMELINES) as writer:
             for batch in table.combine_chunks().to_batches():
                 writer.write_batch(batch)
         temporary.rename(path)
@@ -232,7 +220,7 @@ class Shard:
             ValueError: the file is not a whole Arrow file of TIMELINES.
         """
         try:
-            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            table = ipc.open_file(pa.memory_map(str(path))).read_all()
         except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(f"{path}: not a whole Arrow file ({error}); prepare the cohort again") from None
         if not table.schema.equals(TIMELINES):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from ehr.codes import ancestors_of, match
+from ehr.codes import ancestors_of, distinct, match
 from ehr.events import BIRTH, DEATH
 
 PAD, UNK, MASK = 0, 1, 2
@@ -51,6 +51,12 @@ class Settings:
         """Refuse settings that no data can meet."""
         if self.min_patients < 1 or self.min_rows < 1 or not 1 <= self.bins <= 100:
             raise ValueError("vocabulary: min_patients and min_rows must be at least 1, bins from 1 to 100")
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Self:
+        """Return settings from their JSON."""
+        settings: dict[str, Any] = {**content, "exclude": tuple(content["exclude"])}
+        return cls(**settings)
 
 
 def count(events: pl.DataFrame) -> pl.DataFrame:
@@ -126,6 +132,7 @@ class Vocabulary:
         cuts: inner cuts of value bins by bare code.
         ancestors: ids of a token's ancestors by id, nearest first.
         settings: how events become tokens.
+        backoff: nearest ancestor's id of codes without a token of their own, where the source's metadata gave it.
     """
 
     codes: tuple[str, ...]
@@ -133,6 +140,7 @@ class Vocabulary:
     cuts: Mapping[str, tuple[float, ...]]
     ancestors: tuple[tuple[int, ...], ...]
     settings: Settings = field(default_factory=Settings)
+    backoff: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @classmethod
     def fit(
@@ -172,12 +180,16 @@ class Vocabulary:
         ancestors = tuple(
             tuple(index[a] for a in (chains.get(code) or ancestors_of(code, parents)) if a in index) for code in codes
         )
+        known = (
+            (code, next((index[a] for a in ancestors_of(code, parents) if a in index), UNK)) for code in parents or {}
+        )
         return cls(
             codes=codes,
             patients=tuple(patients.get(code, 0) for code in codes),
             cuts=cuts,
             ancestors=ancestors,
             settings=settings,
+            backoff={code: at for code, at in known if code not in index and at != UNK},
         )
 
     @property
@@ -203,14 +215,16 @@ class Vocabulary:
             "cuts": {code: list(cuts) for code, cuts in self.cuts.items()},
             "ancestors": [list(chain) for chain in self.ancestors],
             "settings": {**asdict(self.settings), "exclude": list(self.settings.exclude)},
+            "backoff": dict(self.backoff),
         }
 
     def nearest(self, code: str) -> int:
         """Return the id of a code, else of its nearest known ancestor, else [UNK]."""
-        for known in (code, *ancestors_of(code)):
-            if known in self.index:
-                return self.index[known]
-        return UNK
+        if code in self.index:
+            return self.index[code]
+        if code in self.backoff:
+            return self.backoff[code]
+        return next((self.index[above] for above in ancestors_of(code) if above in self.index), UNK)
 
     def lookup(self, codes: list[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
         """Return ids of distinct codes and their cuts.
@@ -233,9 +247,8 @@ class Vocabulary:
             code: codes, str [N].
             value: numeric values, f32 [N]; null or not finite gives the bare code.
         """
-        unique = code.unique().sort()
-        position = code.replace_strict(unique, np.arange(len(unique), dtype=np.int32), return_dtype=pl.Int32).to_numpy()
-        return self.encode_positions(unique.to_list(), position, value.cast(pl.Float32).fill_null(np.nan).to_numpy())
+        names, position = distinct(code)
+        return self.encode_positions(names, position, value.cast(pl.Float32).fill_null(np.nan).to_numpy())
 
     def encode_positions(
         self, codes: list[str], position: npt.NDArray[np.int32], value: npt.NDArray[np.float32]
@@ -281,7 +294,8 @@ class Vocabulary:
                 patients=tuple(content["patients"]),
                 cuts={code: tuple(cuts) for code, cuts in content["cuts"].items()},
                 ancestors=tuple(tuple(chain) for chain in content["ancestors"]),
-                settings=Settings(**{**content["settings"], "exclude": tuple(content["settings"]["exclude"])}),
+                settings=Settings.of(content["settings"]),
+                backoff=dict(content["backoff"]),
             )
             digest = content["digest"]
         except (ValueError, KeyError, TypeError, AttributeError):

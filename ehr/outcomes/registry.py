@@ -13,8 +13,13 @@ import yaml
 
 from ehr.events import DEATH
 
-INDEX_POINTS = ("visit_start", "visit_end", "last_event")
+INDEX_POINTS = ("visit_start", "visit_end", "day_end", "last_event")
 EVERY = ("all", "first", "latest", "first_per_year")
+CENSORS = ("last_event", "never")
+LISTS = ("any_of", "exclude", "horizons_days")
+SWITCHES = ("alive", "incident_only")
+NUMBERS = ("gap_days", "min_history_days", "min_age", "max_age")
+OPTIONAL = ("competing", "since", "until", "min_age", "max_age")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
@@ -23,7 +28,8 @@ class Index:
     """When a patient is predicted."""
 
     at: str = "visit_end"
-    """visit_start, visit_end, last_event, a date YYYY-MM-DD, or a code pattern."""
+    """visit_start, visit_end, day_end (the last event of each day, for records without encounters), last_event,
+    a date YYYY-MM-DD, or a code pattern."""
     every: str = "all"
     """all of these times, the first, the latest, or the first of each calendar year."""
     visit_type: str = "*"
@@ -38,6 +44,8 @@ class Index:
     """Years; patients without a birth are left out where an age is asked for."""
     max_age: float | None = None
     """Years, exclusive."""
+    alive: bool = True
+    """Leave out prediction times at or after a death."""
 
     def __post_init__(self) -> None:
         """Check words and dates."""
@@ -74,7 +82,8 @@ class Outcome:
     competing: str | None = DEATH
     """A code after which the event cannot happen: no event by then is a negative."""
     censor: str = "last_event"
-    """Where follow-up ends: last_event, a date, or a code pattern; without event by then the label is null."""
+    """Where follow-up ends: last_event, a date, a code pattern (the first after the prediction time), or never, for
+    records that are known to be complete; without event by then the label is null."""
 
     def __post_init__(self) -> None:
         """Check names, windows and dates."""
@@ -89,8 +98,9 @@ class Outcome:
             raise ValueError(f"{self.name}.gap_days is {self.gap_days}; expected 0 or more")
         if re.fullmatch(r"\d{4}-.*", self.censor):
             microseconds(self.censor, f"{self.name}.censor")
-        elif self.censor != "last_event" and "//" not in self.censor:
-            raise ValueError(f"{self.name}.censor is {self.censor}; expected last_event, a date or a code pattern")
+        elif self.censor not in CENSORS and "//" not in self.censor and self.censor != DEATH:
+            words = ", ".join(CENSORS)
+            raise ValueError(f"{self.name}.censor is {self.censor}; expected {words}, a date or a code pattern")
 
 
 class Registry(NamedTuple):
@@ -151,17 +161,16 @@ def load(path: Path) -> Registry:
 
 def parse(name: str, entry: object) -> Outcome:
     """Return one outcome from its YAML mapping."""
-    keys = {*Outcome.__dataclass_fields__, "event"} - {"name", "any_of"}
-    settings = checked(entry, keys, name)
+    settings = checked(entry, {*Outcome.__dataclass_fields__, "event"} - {"name", "any_of"}, name)
     event = checked(settings.pop("event", {}), {"any_of"}, f"{name}.event")
-    patterns = event.get("any_of", ())
-    if not isinstance(patterns, list) or not patterns:
+    patterns = converted(event.get("any_of"), "any_of", f"{name}.event.any_of")
+    if not patterns and settings.get("horizons_days") != [0]:
         raise ValueError(f"{name}.event.any_of: expected a list of code patterns")
     if "index" in settings:
-        index = checked(settings.pop("index"), set(Index.__dataclass_fields__), f"{name}.index")
-        settings["index"] = Index(**{key: plain(value) for key, value in index.items()})
-    settings = {key: plain(value) for key, value in settings.items()}
-    return Outcome(name=name, any_of=tuple(str(pattern) for pattern in patterns), **settings)
+        entries = checked(settings["index"], set(Index.__dataclass_fields__), f"{name}.index")
+        settings["index"] = Index(**{k: converted(v, k, f"{name}.index.{k}") for k, v in entries.items()})
+    others = {k: converted(v, k, f"{name}.{k}") for k, v in settings.items() if k != "index"}
+    return Outcome(name=name, any_of=patterns, **settings | others)
 
 
 def checked(entry: object, keys: set[str], name: str) -> dict[str, Any]:
@@ -174,18 +183,37 @@ def checked(entry: object, keys: set[str], name: str) -> dict[str, Any]:
     return {str(key): value for key, value in entry.items()}
 
 
-def plain(value: object) -> Any:  # noqa: ANN401  what YAML holds
-    """Turn YAML's dates into text and its lists into tuples."""
-    if isinstance(value, (date, datetime)):
-        return value.isoformat()
-    return tuple(plain(item) for item in value) if isinstance(value, list) else value
+def converted(value: object, key: str, name: str) -> Any:  # noqa: ANN401  what the key holds
+    """Return what YAML holds as what a key holds: numbers, yes or no, lists as tuples, dates as text.
+
+    Raises:
+        ValueError: it is of another kind.
+    """
+    if key in LISTS:
+        kind = int if key == "horizons_days" else str
+        if isinstance(value, list) and all(type(item) is kind for item in value):
+            return tuple(value)
+        raise ValueError(f"{name} is {value}; expected a list of {'whole days' if kind is int else 'code patterns'}")
+    if key in SWITCHES:
+        if isinstance(value, bool):
+            return value
+        raise ValueError(f"{name} is {value}; expected true or false")
+    if key in NUMBERS:
+        if (value is None and key in OPTIONAL) or (isinstance(value, int | float) and not isinstance(value, bool)):
+            return value
+        raise ValueError(f"{name} is {value}; expected a number")
+    if value is None and key in OPTIONAL:
+        return None
+    if isinstance(value, str | date):
+        return value if isinstance(value, str) else value.isoformat()
+    raise ValueError(f"{name} is {value}; expected a word, a date or a code pattern")
 
 
 def dump(registry: Registry) -> str:
     """Return the registry as YAML with every setting written out; `load` reads it back."""
     entries: dict[str, Any] = {}
     for outcome in registry.outcomes:
-        entry = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(outcome).items()}
-        name, patterns = entry.pop("name"), entry.pop("any_of")
-        entries[name] = {"event": {"any_of": patterns}, **entry}
+        settings = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(outcome).items()}
+        kept = {key: value for key, value in settings.items() if key not in {"name", "any_of"}}
+        entries[outcome.name] = {"event": {"any_of": list(outcome.any_of)}, **kept}
     return yaml.safe_dump({"outcomes": entries}, sort_keys=False, allow_unicode=True)
