@@ -1,0 +1,102 @@
+"""Heads: the set of codes of a visit with its size, and outcomes by horizon (torch)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ehr.layers import Time2Vec
+
+
+class SetHead(nn.Module):
+    """Queries for visits: what is known of the visit asked for, and what is read off the answer."""
+
+    def __init__(self, width: int, vocabulary_size: int) -> None:
+        """Set up; the output embedding is the network's own table."""
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(width))
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.bias = nn.Parameter(torch.zeros(vocabulary_size))
+        self.size = nn.Linear(width, 1)
+
+    def forward(self, decoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Map decoded queries [..., width] to what the table is multiplied with, and log |Y|, f32 [...]."""
+        x = self.norm(decoded)
+        return x, self.size(x)[..., 0].float()
+
+
+class OutcomeHead(nn.Module):
+    """K learned queries, and a logit for each horizon of each."""
+
+    def __init__(self, width: int, outcomes: int, horizons: int) -> None:
+        """Set up."""
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(outcomes, width))
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.weight = nn.Parameter(torch.zeros(outcomes, horizons, width))
+        self.bias = nn.Parameter(torch.zeros(outcomes, horizons))
+
+    def forward(self, decoded: Tensor) -> Tensor:
+        """Map decoded queries [..., K, width] to logits f32 [..., K, H]."""
+        x = self.norm(decoded).float()
+        return (self.weight @ x[..., None])[..., 0] + self.bias
+
+    def set_prior(self, prevalence: Tensor) -> None:
+        """Start from the logit of each outcome's share of positive training labels, f32 [K, H]."""
+        with torch.no_grad():
+            self.bias.copy_(torch.logit(prevalence.float(), eps=1e-6))
+
+
+class TimeQuery(nn.Module):
+    """What a query knows of its time: the age, and how long ago the last visible event was."""
+
+    def __init__(self, width: int) -> None:
+        """Set up."""
+        super().__init__()
+        self.age, self.gap = Time2Vec(width), Time2Vec(width)
+
+    def forward(self, age_days: Tensor, gap_days: Tensor) -> Tensor:
+        """Map two f32 [...] to [..., width]."""
+        # Decades and logarithms of days: both of the order of one.
+        return self.age(age_days / 3652.5) + self.gap(torch.log1p(gap_days))
+
+
+class Calibrated(NamedTuple):
+    """Parameters of calibration by outcome: slope, intercept f32 [K]; knots, widths, slopes f32 [K, J]."""
+
+    slope: np.ndarray
+    intercept: np.ndarray
+    knots: np.ndarray
+    widths: np.ndarray
+    slopes: np.ndarray
+
+
+class CalibrationHead(nn.Module):
+    """Calibrated probabilities that never fall with the horizon.
+
+    z' = slope z + intercept + sum_j slopes_j clip(z - knots_j, 0, widths_j); probability = running maximum over H
+    of sigmoid(z').
+    """
+
+    def __init__(self, calibration: Sequence[np.ndarray]) -> None:
+        """Hold the parameters as buffers.
+
+        Args:
+            calibration: slope, intercept f32 [K], knots, widths, slopes f32 [K, J], in this order.
+        """
+        super().__init__()
+        for name, value in Calibrated(*calibration)._asdict().items():
+            self.register_buffer(name, torch.from_numpy(np.array(value, dtype=np.float32)))
+
+    def forward(self, logit: Tensor) -> Tensor:
+        """Map logits f32 [B, K, H] to probabilities f32 [B, K, H]."""
+        slope, intercept, knots, widths, slopes = (self.get_buffer(name) for name in Calibrated._fields)
+        steps = torch.minimum(torch.clamp(logit[..., None] - knots[:, None], min=0.0), widths[:, None])
+        calibrated = slope[:, None] * logit + intercept[:, None] + (slopes[:, None] * steps).sum(-1)
+        probability = [torch.sigmoid(calibrated[..., 0])]
+        # Unrolled, since no operator of onnxruntime is a running maximum.
+        for horizon in range(1, logit.shape[-1]):
+            probability.append(torch.maximum(probability[-1], torch.sigmoid(calibrated[..., horizon])))
+        return torch.stack(probability, dim=-1)

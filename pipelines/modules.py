@@ -1,0 +1,292 @@
+"""Lightning modules: what a training step is, and how the learning rate runs."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor, nn
+
+from ehr import losses
+from ehr.batches import generator
+from ehr.codes import match
+from ehr.corruption import Corruption, Denoising
+from ehr.model import Anamnesis, AnamnesisConfig, Network
+from ehr.outcomes.registry import Registry
+from ehr.vocabulary import MASK, Vocabulary
+from pipelines.data import Answered, Step
+from pipelines.samples import Questions, counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """AdamW with a warm-up and a cosine to a small share of the rate."""
+
+    learning_rate: float = 1e-3
+    """Highest rate."""
+    weight_decay: float = 0.05
+    """Of the maps' weights; embeddings, norms and biases have none."""
+    warmup: float = 0.05
+    """Share of the steps in which the rate climbs."""
+    final: float = 0.05
+    """Share of the highest rate at the end."""
+    trunk: float = 1.0
+    """Rate of everything but the outcome heads, as a share."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings outside their range."""
+        if self.learning_rate <= 0:
+            raise ValueError(f"model.optimizer.learning_rate is {self.learning_rate}; expected above 0")
+        for name in ("warmup", "final", "trunk"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"model.optimizer.{name} is {getattr(self, name)}; expected 0 to 1")
+
+
+class Training(lightning.LightningModule):
+    """What both stages share: the optimizer, the seed of each step, the check of the loss."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        """Set up; `steps` is told before training begins."""
+        super().__init__()
+        self.settings = optimizer
+        self.steps = 1
+        self.seed = 0
+        self.network: Anamnesis
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401  Lightning's own union
+        """Return AdamW and its schedule."""
+        optimizer = torch.optim.AdamW(
+            weights(self.network, self.settings), lr=self.settings.learning_rate, betas=(0.9, 0.98)
+        )
+        warmup = max(1, round(self.settings.warmup * self.steps))
+        final, steps = self.settings.final, self.steps
+
+        def rate(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            share = min(1.0, (step - warmup) / max(1, steps - warmup))
+            return final + (1 - final) * (1 + math.cos(math.pi * share)) / 2
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_batch_start(self, batch: Step, batch_idx: int) -> None:  # noqa: ARG002  Lightning's signature
+        """Seed dropout by the place of the batch, so that resuming needs no state of a generator."""
+        torch.manual_seed(int(generator(self.seed, batch.epoch, batch.number, self.global_rank).integers(2**62)))
+
+    def parts(self, content: Any) -> tuple[Tensor, Tensor]:  # noqa: ANN401  by stage
+        """Return the sum of losses of a batch, and what it is divided by."""
+        raise NotImplementedError
+
+    def loss_of(self, step: Step) -> Tensor:
+        """Return the loss of a batch as one process sees it."""
+        total, count = self.parts(step.content)
+        return total / count.clamp(min=1)
+
+    def training_step(self, batch: Step, batch_idx: int) -> Tensor:  # noqa: ARG002  Lightning's signature
+        """Return the loss of a batch."""
+        total, count = self.parts(batch.content)
+        loss = self.checked(total / self.over_all(count), batch)
+        self.log("train/loss", loss.detach())
+        return loss
+
+    def checked(self, loss: Tensor, step: Step) -> Tensor:
+        """Return the loss if it is finite.
+
+        Raises:
+            ValueError: it is not; the batch is named.
+        """
+        if not bool(torch.isfinite(loss)):
+            raise ValueError(
+                f"loss is {loss.item()} in batch {step.number} of epoch {step.epoch} (step {self.global_step}); "
+                "lower model.optimizer.learning_rate or trainer.gradient_clip_val, then start in another folder"
+            )
+        return loss
+
+    def over_all(self, count: Tensor) -> Tensor:
+        """Return what a process divides its sum by, so that the mean over processes is that of the whole batch."""
+        if self.trainer.world_size == 1:
+            return count.clamp(min=1)
+        total = count.detach().clone()
+        torch.distributed.all_reduce(total)
+        return total.clamp(min=1) / self.trainer.world_size
+
+
+def weights(network: Anamnesis, settings: Optimizer) -> list[dict[str, Any]]:
+    """Divide the parameters by rate and by whether they decay."""
+    maps = {id(module.weight) for module in network.modules() if isinstance(module, nn.Linear)}
+    heads = {id(parameter) for parameter in network.heads.parameters()}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in network.parameters():
+        groups.setdefault((id(parameter) in heads, id(parameter) in maps), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": settings.learning_rate * (1.0 if head else settings.trunk),
+            "weight_decay": settings.weight_decay if decays else 0.0,
+        }
+        for (head, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+
+
+class Pretraining(Training):
+    """Denoising: the set of codes of visits, from what came before them."""
+
+    def __init__(
+        self,
+        network: Network = Network(),  # noqa: B008  frozen
+        corruption: Corruption = Corruption(),  # noqa: B008  frozen
+        optimizer: Optimizer = Optimizer(),
+        size_weight: float = 0.1,
+    ) -> None:
+        """Set up; the network is built once the vocabulary is known.
+
+        Args:
+            network: size and shape.
+            corruption: what is asked for and hidden.
+            optimizer: rates.
+            size_weight: weight of the loss of the set's size beside that of its codes.
+        """
+        super().__init__(optimizer)
+        self.shape, self.corruption, self.size_weight = network, corruption, size_weight
+
+    def build(self, vocabulary: Vocabulary, max_length: int) -> None:
+        """Make the network; weights follow the global seed."""
+        self.network = new_network(self.shape, vocabulary, max_length)
+        frequency = np.array(vocabulary.patients, dtype=np.float32) + 0.5
+        with torch.no_grad():
+            self.network.sets.bias.copy_(torch.from_numpy(np.log(frequency / frequency.sum())))
+
+    def parts(self, content: Denoising[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the sum of losses over queries, and the number of queries."""
+        query, log_size, table = self.network.pretrain(content)
+        # Queries that are padding carry no targets; the others are numbered anew.
+        number = torch.cumsum((content.query_segment > 0).flatten(), dim=0) - 1
+        asked = number[content.target_query]
+        code = losses.set_ce(
+            query,
+            table,
+            self.network.sets.bias,
+            target_query=asked,
+            target=content.target,
+            weight=content.weight,
+        )
+        size = losses.poisson_nll(log_size, asked)
+        return code + self.size_weight * size, code.new_tensor(len(query))
+
+    def validation_step(self, batch: Step, batch_idx: int) -> None:  # noqa: ARG002  Lightning's signature
+        """Log the loss of the tuning split."""
+        total, count = self.parts(batch.content)
+        number = int(count.item())
+        if number:
+            self.log("tuning/loss", total / count, batch_size=number, sync_dist=True)
+
+
+class Finetuning(Training):
+    """Many outcomes at once, from the pretrained network."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer = Optimizer(),
+        network: Network | None = None,
+        dropout: float | None = None,
+    ) -> None:
+        """Set up.
+
+        Args:
+            optimizer: rates.
+            network: size and shape where training starts from scratch (without --pretrained).
+            dropout: in place of the pretrained network's.
+        """
+        super().__init__(optimizer)
+        self.shape, self.dropout = network, dropout
+        self.answers: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
+
+    def build(self, network: Anamnesis, vocabulary: Vocabulary, registry: Registry, asked: Questions) -> None:
+        """Take the pretrained network and give it heads for the outcomes.
+
+        Args:
+            network: as pretrained, or new.
+            vocabulary: of the cohort.
+            registry: the outcomes.
+            asked: training labels, whose prevalence is where the heads start.
+        """
+        settings = network.config.to_dict()
+        settings["outcomes"], settings["horizons"] = registry.names, registry.horizons.tolist()
+        if self.dropout is not None:
+            settings["network"] = {**settings["network"], "dropout": self.dropout}
+        self.network = Anamnesis(AnamnesisConfig(**settings))
+        kept = {name: value for name, value in network.state_dict().items() if not name.startswith("heads.")}
+        self.network.load_state_dict(kept, strict=False)
+        self.network.heads.set_prior(prevalence(asked))
+        with torch.no_grad():
+            table = self.network.table()
+            for row, outcome in enumerate(registry.outcomes):
+                # A query starts as the codes of its own event, where the vocabulary knows them.
+                own = np.flatnonzero(match(vocabulary.codes[MASK + 1 :], outcome.any_of)) + MASK + 1
+                if len(own):
+                    self.network.heads.query[row] = table[torch.from_numpy(own)].mean(0)
+
+    def parts(self, content: Answered) -> tuple[Tensor, Tensor]:
+        """Return the sum of losses over labels, and the number of labels."""
+        return losses.masked_bce(self.network.outcomes_at(content.batch, content.moments), content.label)
+
+    def validation_step(self, batch: Step, batch_idx: int) -> None:  # noqa: ARG002  Lightning's signature
+        """Collect the answers of the tuning split."""
+        content: Answered = batch.content
+        logit = self.network.outcomes_at(content.batch, content.moments)
+        self.answers.append((logit.float().cpu().numpy(), content.label.cpu().numpy()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log loss and macro-AUROC of the tuning split."""
+        logit, label = (np.concatenate(part) for part in zip(*self.answers, strict=True))
+        self.answers.clear()
+        total, count = losses.masked_bce(torch.from_numpy(logit), torch.from_numpy(label))
+        self.log("tuning/loss", total / count.clamp(min=1), sync_dist=True)
+        self.log("tuning/auroc", macro_auroc(logit, label), sync_dist=True)
+
+
+def new_network(shape: Network, vocabulary: Vocabulary, max_length: int) -> Anamnesis:
+    """Make a network for a vocabulary with random weights."""
+    links = sum(len(chain) for chain in vocabulary.ancestors)
+    network = Anamnesis(
+        AnamnesisConfig(
+            vocabulary_size=vocabulary.size, ancestor_links=links, network=vars(shape), max_tokens=max_length
+        )
+    )
+    network.know(vocabulary)
+    return network
+
+
+def prevalence(asked: Questions) -> Tensor:
+    """Return (positives + 1/2) / (labels + 1) by outcome and horizon, f32 [K, H]."""
+    labels, positives = counts(asked)
+    return torch.from_numpy(((positives + 0.5) / (labels + 1)).astype(np.float32))
+
+
+def macro_auroc(logit: npt.NDArray[np.float32], label: npt.NDArray[np.float32]) -> float:
+    """Return the mean AUROC over outcomes and horizons that have both classes, 0.5 where none has.
+
+    Args:
+        logit: f32 [N, K, H].
+        label: 0, 1 or NaN, f32 [N, K, H].
+    """
+    found: list[float] = []
+    for k, h in np.ndindex(*label.shape[1:]):
+        there = ~np.isnan(label[:, k, h])
+        positive = label[there, k, h] == 1
+        if 0 < positive.sum() < len(positive):
+            found.append(auroc(logit[there, k, h], positive))
+    return float(np.mean(found)) if found else 0.5
+
+
+def auroc(logit: npt.NDArray[np.float32], positive: npt.NDArray[np.bool_]) -> float:
+    """Return the share of pairs in the right order, ties counting half (Mann-Whitney U)."""
+    _, place, count = np.unique(logit, return_inverse=True, return_counts=True)
+    rank = np.cumsum(count) - (count - 1) / 2
+    number = int(positive.sum())
+    above = rank[place][positive].sum() - number * (number + 1) / 2
+    return float(above / (number * (len(positive) - number)))
