@@ -1,17 +1,22 @@
 """Gates held by the verbs: Great Expectations suites over profiles, and the page of results."""
 
 import importlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from ehr.quality import page
-from ehr.quality.profile import Violation, first_offenders, message, shares
-from ehr.quality.thresholds import Thresholds
+from ehr.quality.drift import drifted, spread_of_counts, spread_of_cuts
+from ehr.quality.sequences import measure_predictions
+from ehr.quality.thresholds import Measure, Thresholds
+from ehr.vocabulary import Vocabulary, merge
 from pipelines.artefacts import write_json
+
+# MIMIC's dates are shifted to the years 2100 to 2210.
+SHIFTED = {"mimic": "2300-01-01"}
 
 
 def preload() -> None:
@@ -19,74 +24,64 @@ def preload() -> None:
     importlib.import_module("ehr.quality.suites")
 
 
-def hold_events(folder: Path, profile: pl.DataFrame, thresholds: Thresholds, rejected: pl.DataFrame) -> None:
-    """Hold the gates on raw events.
+def end_of_now(thresholds: Thresholds, format: str) -> int:
+    """Return the end of the day that counts as today, microseconds since 1970."""
+    shifted = Thresholds(now=SHIFTED.get(format)) if thresholds.now is None else thresholds
+    return shifted.end_of_now()
+
+
+def hold(
+    folder: Path, suite: str, measures: Mapping[str, Measure], thresholds: Thresholds, *, data_docs: bool = False
+) -> None:
+    """Hold one suite of gates, and add its results to quality/results.json and quality/index.html.
+
+    Args:
+        folder: the artefact being made.
+        suite: events, timelines or predictions.
+        measures: what was found, by gate.
+        thresholds: what is borne.
+        data_docs: add Great Expectations' own pages under quality/data_docs.
 
     Raises:
         ValueError: a gate does not hold: its name, count, first offenders, and the setting that relaxes it.
     """
     from ehr.quality import suites
 
-    measured = shares(profile)
-    found = suites.check("events", measured, suites.bounds_of(thresholds, suites.EVENT_GATES))
-    record(folder, found)
-    for gate in found:
-        if not gate.success:
-            where = first_offenders(gate.expectation, profile, rejected)
-            raise ValueError(message(Violation(gate.expectation, gate.share, gate.bound, gate.count, where)))
+    docs = folder / "quality" / "data_docs" if data_docs else None
+    found = suites.check(suite, measures, thresholds, data_docs=docs)
+    record(folder / "quality", [gate._asdict() for gate in found])
+    suites.enforce(found)
 
 
-def hold_timelines(folder: Path, measured: Mapping[str, tuple[float, int]], thresholds: Thresholds) -> None:
-    """Hold the gates on prepared timelines and labels (see `hold_events`)."""
-    from ehr.quality import suites
-
-    found = suites.check("timelines", dict(measured), suites.bounds_of(thresholds, suites.TIMELINE_GATES))
-    record(folder, found)
-    for gate in found:
-        if not gate.success:
-            where = "the whole cohort"
-            raise ValueError(message(Violation(gate.expectation, gate.share, gate.bound, gate.count, where)))
-
-
-def record(folder: Path, found: list[Any]) -> None:
-    """Add results to quality/results.json and render the page anew."""
-    path = folder / "quality" / "results.json"
-    held: list[dict[str, Any]] = []
-    if path.is_file():
-        import json
-
-        held = json.loads(path.read_text(encoding="utf-8"))
-    held += [gate._asdict() for gate in found]
+def record(folder: Path, found: list[dict[str, Any]]) -> None:
+    """Add results to results.json and render the page anew."""
+    path = folder / "results.json"
+    folder.mkdir(exist_ok=True)
+    held: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    held += found
     write_json(path, held)
-    (folder / "quality" / "index.html").write_text(page.render(held), encoding="utf-8")
+    (folder / "index.html").write_text(page.render(held), encoding="utf-8")
 
 
-def drift(train: pl.DataFrame, others: pl.DataFrame, min_rows: int, most: float) -> tuple[int, int]:
-    """Compare medians of values between training patients and the others.
-
-    A unit that changed (mg/dL to mmol/L) moves a median by a factor; another population does not.
+def unit_drift(
+    train: pl.DataFrame, others: pl.DataFrame, frozen: Vocabulary | None, thresholds: Thresholds, min_rows: int
+) -> Measure:
+    """Compare values of the training patients with those of the others.
 
     Args:
-        train: merged counts of the training split.
-        others: merged counts of the other splits.
-        min_rows: codes with fewer values on either side are not compared.
-        most: largest ratio of medians, either way.
-
-    Returns:
-        Number of codes compared, and of those that drifted.
+        train: COUNTS of the training patients.
+        others: COUNTS of the others.
+        frozen: a vocabulary made elsewhere; then all patients are held against its value bins.
+        thresholds: what counts as drift.
+        min_rows: codes with fewer values are not compared.
     """
-    both = train.join(others, on="code", suffix="_others").filter(
-        (pl.col("valued") >= min_rows) & (pl.col("valued_others") >= min_rows)
-    )
-    drifted = 0
-    for row in both.iter_rows(named=True):
-        a, b = median(row["value"], row["weight"]), median(row["value_others"], row["weight_others"])
-        ratio = abs(a / b) if a and b else 1.0
-        drifted += ratio > most or ratio < 1 / most
-    return len(both), drifted
+    if frozen is None:
+        reference, seen = spread_of_counts(merge([train])), spread_of_counts(merge([others]))
+    else:
+        reference, seen = spread_of_cuts(frozen.cuts), spread_of_counts(merge([train, others]))
+    return drifted(reference, seen, least=min_rows, factor=thresholds.unit_drift)
 
 
-def median(value: list[float], weight: list[float]) -> float:
-    """Return the weighted median of sorted values."""
-    mass = np.cumsum(weight)
-    return float(value[int(np.searchsorted(mass, mass[-1] / 2))])
+def hold_predictions(folder: Path, predictions: pl.DataFrame, thresholds: Thresholds | None = None) -> None:
+    """Hold the gates on predictions (see `hold`)."""
+    hold(folder, "predictions", measure_predictions(predictions), thresholds or Thresholds())

@@ -1,5 +1,6 @@
 """The two passes of preparation over one shard each: check and write, then tokenise and label."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -8,14 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ehr.codes import match
+from ehr.codes import distinct, match
 from ehr.events import write
 from ehr.outcomes import exchange
-from ehr.outcomes.labels import ATTRITION, label
+from ehr.outcomes.labels import label
 from ehr.outcomes.registry import Registry
 from ehr.quality import profile as quality
+from ehr.quality import sequences
 from ehr.quality.thresholds import Thresholds
-from ehr.splits import FRACTIONS, as_given, by_hash
+from ehr.splits import FRACTIONS, by_hash, halved, listed
 from ehr.timelines import Shard as TimelineShard
 from ehr.timelines import build
 from ehr.timelines import write as write_timelines
@@ -31,12 +33,20 @@ class Plan:
     """Of train, tuning, calibration and held_out, where the source gives no splits."""
     seed: int = 0
     """Of the split."""
+    splits: Path | None = None
+    """A table of subject_id and split, in place of the source's own splits and of the hash."""
+    halve: bool = False
+    """Whether half of the given tuning patients become the calibration split."""
     tokens: Settings = field(default_factory=Settings)
     """How events become tokens."""
     thresholds: Thresholds = field(default_factory=Thresholds)
     """What the gates bear."""
     gates: bool = True
     """Whether gates are held; rows that cannot be used are taken out either way."""
+    row_level: bool = False
+    """Count row by row with Great Expectations over pandas, a second and slower way."""
+    data_docs: bool = False
+    """Add Great Expectations' own pages of the results."""
 
 
 class CheckTask(NamedTuple):
@@ -59,87 +69,123 @@ class Checked(NamedTuple):
     others: pl.DataFrame
 
 
-class TokeniseTask(NamedTuple):
-    """One checked shard to be tokenised and labelled."""
+class LabelTask(NamedTuple):
+    """One checked shard to be labelled, and tokenised where there is a vocabulary.
 
-    index: int
+    Attributes:
+        number: the shard's place.
+        folder: the cohort being built.
+        registry: outcomes.
+        parents: parent codes by code.
+        labels: MEDS labels made elsewhere, which take the place of the registry's rules.
+        vocabulary: what to tokenise with; None where the timelines stay as they are.
+        thresholds: what the gates bear.
+    """
+
+    number: int
     folder: Path
-    vocabulary: Vocabulary
     registry: Registry
-    labels: Path | None
+    parents: Mapping[str, tuple[str, ...]]
+    labels: Path | None = None
+    vocabulary: Vocabulary | None = None
+    thresholds: Thresholds = Thresholds()
+
+
+class Labelled(NamedTuple):
+    """What is known of the labels of a shard: attrition, and counts by outcome, horizon and split."""
+
+    attrition: pl.DataFrame
+    prevalence: pl.DataFrame
 
 
 class Tokenised(NamedTuple):
     """What is known of a shard after the second pass."""
 
-    attrition: pl.DataFrame
-    prevalence: pl.DataFrame
-    events: int
-    unknown: int
-    empty: int
-    tokens: int
-    labelled: int
-    early: int
+    labelled: Labelled
+    sequences: sequences.Sequences
 
 
 def check(task: CheckTask) -> Checked:
     """First pass: order, reject, count, write one shard of events."""
     shard, plan = task.shard, task.plan
-    sifted = quality.sift(shards.load(shard), name=shard.name, now=task.now, first_row=shard.first_row)
-    events = sifted.events
-    write(events, task.folder / "events" / f"{shard.index:05d}.parquet")
+    read = shards.load(shard)
+    ranges = plan.thresholds.ranges
+    sifted = quality.sift(
+        read, name=shard.name, now=task.now, first_row=shard.first_row, ranges=ranges, counted=plan.gates
+    )
+    events, profile = sifted.events, sifted.profile
+    if plan.gates and plan.row_level:
+        from ehr.quality import suites
+
+        profile = suites.profile_rows(read, name=shard.name, now=task.now, ranges=ranges)
+    write(events, task.folder / "events" / f"{shard.number:05d}.parquet")
     subjects = events["subject_id"].unique(maintain_order=True).to_numpy()
-    if shard.split is None:
-        split = by_hash(subjects, fractions=plan.fractions, seed=plan.seed)
-    else:
-        split = as_given(subjects, shard.split, seed=plan.seed)
+    split = splits_of(shard, plan, subjects)
     training = subjects[split == "train"]
     if len(training) == len(subjects):
         train, others = events, events.clear()
     else:
         rows = np.isin(events["subject_id"].to_numpy(), training, kind="sort")
         train, others = events.filter(pl.Series(rows)), events.filter(pl.Series(~rows))
-    return Checked(sifted.profile, sifted.rejected, subjects, split, count(train), count(others))
+    return Checked(profile, sifted.rejected, subjects, split, count(train), count(others))
 
 
-def tokenise(task: TokeniseTask) -> Tokenised:
+def splits_of(shard: shards.Shard, plan: Plan, subjects: npt.NDArray[np.int64]) -> npt.NDArray[np.str_]:
+    """Return the split of each subject of a shard: as a table or the source gives it, else by hash."""
+    if plan.splits is not None:
+        given = listed(subjects, plan.splits)
+    elif shard.split is not None:
+        given = np.full(len(subjects), shard.split)
+    else:
+        return by_hash(subjects, fractions=plan.fractions, seed=plan.seed)
+    return halved(subjects, given, seed=plan.seed) if plan.halve else given
+
+
+def read(folder: Path, number: int) -> pl.DataFrame:
+    """Return the checked events of a shard, codes as categories, which are cheap to compare."""
+    events = pl.read_parquet(folder / "events" / f"{number:05d}.parquet")
+    return events.with_columns(pl.col("code").cast(pl.Categorical))
+
+
+def tokenise(task: LabelTask) -> Tokenised:
     """Second pass: tokens and labels of one shard."""
-    name = f"{task.index:05d}"
-    events = pl.read_parquet(task.folder / "events" / f"{name}.parquet")
+    assert task.vocabulary is not None, "tokenising needs a vocabulary"
+    events = read(task.folder, task.number)
     table = build(events, task.vocabulary)
-    write_timelines(table, task.folder / "timelines" / f"{name}.arrow")
+    write_timelines(table, task.folder / "timelines" / f"{task.number:05d}.arrow")
+    made = TimelineShard(table)
+    labels, labelled = write_labels(task, events)
+    seen, unknown = unknown_codes(events, task.vocabulary)
+    counts = sequences.measure_timelines(
+        made.offsets, made.visit, made.time, longest_tokens=task.thresholds.longest_tokens
+    ) | sequences.measure_labels(labels, events)
+    return Tokenised(labelled, sequences.Sequences(events=seen, unknown_codes=unknown, **counts))
+
+
+def relabel(task: LabelTask) -> Labelled:
+    """Label one shard of a prepared cohort."""
+    return write_labels(task, read(task.folder, task.number))[1]
+
+
+def write_labels(task: LabelTask, events: pl.DataFrame) -> tuple[pl.DataFrame, Labelled]:
+    """Label one shard by the registry, or take the labels made elsewhere; write and count them."""
     if task.labels is None:
-        labels, attrition = label(events, task.registry)
+        labels, attrition = label(events, task.registry, task.parents)
     else:
         labels = exchange.of_subjects(task.labels, task.registry, events["subject_id"].unique())
-        attrition = pl.DataFrame(schema=ATTRITION)
-    labels.write_parquet(task.folder / "labels" / f"{name}.parquet", compression="zstd", compression_level=1)
-    timelines = TimelineShard(table)
-    seen, unknown = unknown_codes(events, task.vocabulary)
-    lengths = np.diff(timelines.offsets)
-    splits = pl.scan_parquet(task.folder / "splits.parquet")
-    first = events.lazy().filter(pl.col("time").is_not_null()).group_by("subject_id").agg(pl.col("time").min())
-    samples = labels.lazy().select("subject_id", "prediction_time").unique().join(first, on="subject_id", how="left")
-    early = samples.filter(pl.col("time").is_null() | (pl.col("time") > pl.col("prediction_time"))).collect()
-    return Tokenised(
-        attrition,
-        prevalence(labels.lazy(), splits),
-        seen,
-        unknown,
-        int((lengths == 0).sum()),
-        int(lengths.sum()),
-        labels.select("subject_id", "prediction_time").n_unique() if len(labels) else 0,
-        len(early),
-    )
+        attrition = exchange.attrition(labels, task.registry)
+    path = task.folder / "labels" / f"{task.number:05d}.parquet"
+    labels.write_parquet(path, compression="zstd", compression_level=1)
+    counts = prevalence(labels.lazy(), pl.scan_parquet(task.folder / "splits.parquet"))
+    return labels, Labelled(attrition, counts)
 
 
 def unknown_codes(events: pl.DataFrame, vocabulary: Vocabulary) -> tuple[int, int]:
     """Return events that may become input, and those of them whose code has no token nor known ancestor."""
-    counts = events.group_by("code").len()
-    names = counts["code"].to_list()
+    names, position = distinct(events["code"])
+    rows = np.bincount(position, minlength=len(names))
     input_codes = ~np.array(match(names, vocabulary.settings.exclude), dtype=bool)
     unknown = np.array([vocabulary.nearest(name) == UNK for name in names], dtype=bool)
-    rows = counts["len"].to_numpy()
     return int(rows[input_codes].sum()), int(rows[input_codes & unknown].sum())
 
 
@@ -156,19 +202,3 @@ def prevalence(labels: pl.LazyFrame, splits: pl.LazyFrame) -> pl.DataFrame:
         )
         .collect()
     )
-
-
-class RelabelTask(NamedTuple):
-    """One shard of a prepared cohort to be labelled anew."""
-
-    index: int
-    folder: Path
-    registry: Registry
-
-
-def relabel(task: RelabelTask) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Label one shard of a prepared cohort; return its attrition and prevalence."""
-    name = f"{task.index:05d}"
-    labels, attrition = label(pl.read_parquet(task.folder / "events" / f"{name}.parquet"), task.registry)
-    labels.write_parquet(task.folder / "labels" / f"{name}.parquet", compression="zstd", compression_level=1)
-    return attrition, prevalence(labels.lazy(), pl.scan_parquet(task.folder / "splits.parquet"))

@@ -5,7 +5,6 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,10 @@ import numpy as np
 import polars as pl
 
 from ehr.outcomes import exchange
-from ehr.outcomes.registry import Registry, dump, load, microseconds
-from ehr.quality.thresholds import Thresholds
+from ehr.outcomes.registry import Registry, dump, load
+from ehr.quality import sequences
+from ehr.quality.profile import measures
+from ehr.quality.thresholds import Measure, Thresholds
 from ehr.sources.detect import open_source
 from ehr.sources.parts import Source
 from ehr.splits import FRACTIONS, check_fractions
@@ -80,16 +81,18 @@ def prepare(  # noqa: PLR0913  the verb's own arguments
             (folder / part).mkdir()
         with tempfile.TemporaryDirectory(prefix=".spread-", dir=folder) as spread:
             pieces = shards.divide(opened, Path(spread))
-            now = microseconds(plan.thresholds.now, "now") if plan.thresholds.now else tomorrow()
+            now = gates.end_of_now(plan.thresholds, opened.format)
             found = first_pass([CheckTask(piece, folder, plan, now) for piece in pieces], workers)
         settle(folder, opened, found)
         if plan.gates:
             importing.join()
-            gates.hold_events(folder, pl.concat([f.profile for f in found]), plan.thresholds, rejected_of(found))
+            raw = measures(pl.concat([f.profile for f in found]), rejected_of(found))
+            gates.hold(folder, "events", raw, plan.thresholds, data_docs=plan.data_docs)
+        plan.thresholds.save(folder / "quality.json")
         fitted = frozen or fit(found, plan.tokens, opened)
         fitted.save(folder / "vocabulary.json")
         (folder / "outcomes.yaml").write_text(dump(registry), encoding="utf-8")
-        tasks = [TokeniseTask(i, folder, fitted, registry, labels) for i in range(len(pieces))]
+        tasks = [TokeniseTask(i, folder, plan, fitted, registry, labels) for i in range(len(pieces))]
         with Track("tokenising and labelling, shards", len(tasks)) as bar:
             done: list[Tokenised] = []
             for result in shards.work(passes.tokenise, tasks, workers=workers):
@@ -99,8 +102,9 @@ def prepare(  # noqa: PLR0913  the verb's own arguments
         tables.write_attrition(folder, registry, [d.attrition for d in done], rejected)
         tables.write_prevalence(folder, registry, [d.prevalence for d in done])
         if plan.gates:
-            gates.hold_timelines(folder, timeline_measures(found, done, plan), plan.thresholds)
-        manifest = artefacts.write_manifest(
+            made = timeline_measures(found, done, plan, frozen)
+            gates.hold(folder, "timelines", made, plan.thresholds, data_docs=plan.data_docs)
+        return artefacts.write_manifest(
             folder,
             "cohort",
             source={"format": opened.format, "version": opened.version, "notes": list(opened.notes)},
@@ -110,13 +114,6 @@ def prepare(  # noqa: PLR0913  the verb's own arguments
             fractions=list(plan.fractions),
             **totals(found, done),
         )
-    return manifest
-
-
-def tomorrow() -> int:
-    """Return the end of today as microseconds since 1970."""
-    day = datetime.now(UTC).date().isoformat()
-    return microseconds(day, "now") + 86_400_000_000
 
 
 def first_pass(tasks: list[CheckTask], workers: int | None) -> list[Checked]:
@@ -176,28 +173,18 @@ def totals(found: list[Checked], done: list[Tokenised]) -> dict[str, Any]:
         "patients": sum(len(f.subjects) for f in found),
         "events": sum(int(f.profile["rows"].sum()) for f in found) - rejected,
         "rejected": rejected,
-        "tokens": sum(d.tokens for d in done),
+        "tokens": sum(d.sequences.tokens for d in done),
         "splits": {str(split): int(size) for split, size in zip(names, sizes, strict=True)},
     }
 
 
-def timeline_measures(found: list[Checked], done: list[Tokenised], plan: Plan) -> dict[str, tuple[float, int]]:
-    """Return share and count of the gates on prepared timelines."""
-    events, unknown = sum(d.events for d in done), sum(d.unknown for d in done)
-    patients, empty = sum(len(f.subjects) for f in found), sum(d.empty for d in done)
-    labelled, early = sum(d.labelled for d in done), sum(d.early for d in done)
-    compared, drifted = gates.drift(
-        merge(f.train for f in found),
-        merge(f.others for f in found),
-        plan.tokens.min_rows,
-        plan.thresholds.unit_drift,
-    )
-    return {
-        "unknown_codes": (unknown / max(events, 1), unknown),
-        "empty_patients": (empty / max(patients, 1), empty),
-        "label_before_input": (early / max(labelled, 1), early),
-        "drifted_codes": (drifted / max(compared, 1), drifted),
-    }
+def timeline_measures(
+    found: list[Checked], done: list[Tokenised], plan: Plan, frozen: Vocabulary | None
+) -> dict[str, Measure]:
+    """Return what the gates on prepared timelines found."""
+    train, others = pl.concat([f.train for f in found]), pl.concat([f.others for f in found])
+    drift = gates.unit_drift(train, others, frozen, plan.thresholds, plan.tokens.min_rows)
+    return {**sequences.measures(d.sequences for d in done), "drifted_codes": drift}
 
 
 def relabel(
@@ -251,6 +238,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--min-patients", type=int, default=Settings.min_patients, help="training patients a token needs")
     made.add_argument("--repair", action="store_true", help="sort what should have come sorted")
     made.add_argument("--no-gates", action="store_true", help="hold no gates; rows that cannot be used still go")
+    made.add_argument("--row-level", action="store_true", help="count row by row over pandas too; several times slower")
+    made.add_argument("--data-docs", action="store_true", help="add Great Expectations' pages; they load public hosts")
     made.add_argument("--overwrite", action="store_true", help="replace a cohort that stands there")
     made.add_argument("--workers", type=int, help="processes (default: all cores)")
     return made
@@ -274,6 +263,8 @@ def main(argv: Sequence[str]) -> int:
             tokens=Settings(min_patients=given.min_patients, exclude=(*Settings.exclude, *given.exclude)),
             thresholds=Thresholds.load(given.quality) if given.quality else Thresholds(),
             gates=not given.no_gates,
+            row_level=given.row_level,
+            data_docs=given.data_docs,
         )
         manifest = prepare(
             given.source,

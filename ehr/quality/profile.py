@@ -8,32 +8,15 @@ import numpy.typing as npt
 import polars as pl
 
 from ehr.events import BIRTH, DEATH, EVENTS
-from ehr.quality.thresholds import Thresholds
+from ehr.quality.plausibility import RANGES, Range, implausible
+from ehr.quality.thresholds import Measure
 
 DAY = 86_400_000_000
 NEVER = 2**62
 STATIC = -(2**63)
-# Plausible ranges in the units that LOINC examples use; outside lie typing errors and other units.
-RANGES: Mapping[str, tuple[float, float]] = {
-    "LOINC//8302-2": (20, 260),  # body height, cm
-    "LOINC//29463-7": (0.3, 650),  # body weight, kg
-    "LOINC//39156-5": (5, 150),  # body mass index, kg/m2
-    "LOINC//8867-4": (0, 350),  # heart rate, 1/min
-    "LOINC//9279-1": (0, 120),  # respiratory rate, 1/min
-    "LOINC//8480-6": (0, 370),  # systolic pressure, mmHg
-    "LOINC//8462-4": (0, 250),  # diastolic pressure, mmHg
-    "LOINC//8310-5": (20, 46),  # body temperature, Cel
-    "LOINC//4548-4": (1, 25),  # haemoglobin A1c, %
-    "LOINC//2339-0": (1, 2000),  # glucose, mg/dL
-    "LOINC//2345-7": (1, 2000),  # glucose, mg/dL
-    "LOINC//718-7": (1, 30),  # haemoglobin, g/dL
-    "LOINC//2160-0": (0, 50),  # creatinine, mg/dL
-    "LOINC//2951-2": (80, 220),  # sodium, mmol/L
-    "LOINC//6298-4": (0.5, 15),  # potassium, mmol/L
-}
 REJECTED = pl.Schema({"file": pl.String(), "row": pl.Int64(), "reason": pl.String()})
-PROFILE_COUNTS = (
-    "rows",
+# Rows with one of these cannot be used; a row with several is listed under the first.
+REASONS = (
     "null_subject",
     "negative_subject",
     "null_code",
@@ -42,12 +25,15 @@ PROFILE_COUNTS = (
     "future",
     "before_birth",
     "after_death",
-    "implausible",
-    "duplicates",
-    "patients",
-    "no_birth",
 )
-REASONS = PROFILE_COUNTS[1:9]
+ROW_GATES = (*REASONS, "out_of_order", "implausible", "duplicates")
+PATIENT_GATES = ("no_birth", "births_twice", "deaths_twice")
+PROFILE = pl.Schema(
+    {
+        "name": pl.String(),
+        **{column: pl.Int64() for column in ("rows", "patients", "valued", "statics", *ROW_GATES, *PATIENT_GATES)},
+    }
+)
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
@@ -60,52 +46,78 @@ class Sifted(NamedTuple):
     profile: pl.DataFrame
 
 
-class Violation(NamedTuple):
-    """A gate that does not hold: the expectation, what was found, what is borne, and where it began."""
+class Edges(NamedTuple):
+    """Births and deaths by run of rows of one subject: the first time, and whether another day is stated too."""
 
-    expectation: str
-    found: float
-    bound: float
-    count: int
-    where: str
+    birth: Ints
+    death: Ints
+    births_twice: int
+    deaths_twice: int
 
 
-def sift(events: pl.DataFrame, *, name: str, now: int, first_row: int = 1) -> Sifted:
+def sift(
+    events: pl.DataFrame,
+    *,
+    name: str,
+    now: int,
+    first_row: int = 1,
+    ranges: Mapping[str, Range] | None = None,
+    counted: bool = True,
+) -> Sifted:
     """Take out rows that cannot be used and count what the gates look at.
 
     Args:
-        events: EVENTS in canonical order, with optional columns row and reject.
+        events: EVENTS in canonical order, with optional columns row, file and reject.
         name: file to name in `rejected`.
         now: microseconds since 1970; later rows lie in the future.
         first_row: number in the file of the first row, where there is no column row.
+        ranges: plausible ranges by code, beside and over the built-in ones.
+        counted: count too what takes no row out; without it those counts are 0.
     """
     subject = events["subject_id"].fill_null(STATIC).to_numpy()
     time = events["time"].to_physical().fill_null(STATIC).to_numpy()
-    reasons = np.zeros(len(events), dtype=np.int8)
-
-    def mark(number: int, rows: Bools) -> None:
-        reasons[(reasons == 0) & rows] = number
-
-    if "reject" in events.columns:
-        mark(5, events["reject"].is_not_null().to_numpy())
-    mark(1, subject == STATIC)
-    mark(2, subject < 0)
-    empty = events["code"].is_null() | (events["code"].str.len_bytes() == 0)
-    mark(3, empty.fill_null(value=True).to_numpy())
-    value = events["numeric_value"]
-    if value.null_count() < len(value):
-        mark(4, (~value.is_finite()).fill_null(value=False).to_numpy())
-    mark(6, time > now)
+    marks = simple_marks(events, subject, time, now)
     run, starts = runs(subject)
-    birth, death = edges(events["code"], time, run, int(starts.sum()), reasons)
-    dated = time != STATIC
+    sound = ~np.logical_or.reduce(list(marks.values()))
+    edges = find_edges(events["code"], time, run, int(starts.sum()), sound)
+    dated = (time != STATIC) & (subject >= 0)
     # Whole days: sources often know only the date of birth and death.
-    mark(7, dated & (birth[run] != NEVER) & (time // DAY < birth[run] // DAY))
-    mark(8, dated & (time // DAY > death[run] // DAY + 1))
+    marks["before_birth"] = dated & (edges.birth[run] != NEVER) & (time // DAY < edges.birth[run] // DAY)
+    marks["after_death"] = dated & (time // DAY > edges.death[run] // DAY + 1)
+    reasons = np.zeros(len(events), dtype=np.int8)
+    for i, reason in reversed(list(enumerate(REASONS, start=1))):
+        reasons[marks[reason]] = i
     kept = reasons == 0
     good = events if kept.all() else events.filter(pl.Series(kept))
-    profile = count(good, reasons, name, patients=int(starts.sum()), no_birth=int((birth == NEVER).sum()))
-    return Sifted(good.select(EVENTS.names()), listing(events, reasons, name, first_row), profile)
+    good = good.select(EVENTS.names())
+    counts: dict[str, int] = {reason: int(mark.sum()) for reason, mark in marks.items()}
+    counts["out_of_order"] = int((time[1:] < time[:-1])[~starts[1:]].sum()) + int((subject[1:] < subject[:-1]).sum())
+    counts["implausible"] = implausible(good, {**RANGES, **(ranges or {})}) if counted else 0
+    counts["duplicates"] = duplicates(good) if counted else 0
+    alive = np.zeros(int(starts.sum()), dtype=bool)
+    alive[run[kept]] = True
+    counts["no_birth"] = int((alive & (edges.birth == NEVER)).sum())
+    counts["births_twice"], counts["deaths_twice"] = edges.births_twice, edges.deaths_twice
+    counts["patients"], counts["rows"] = int(alive.sum()), len(events)
+    counts["valued"] = good.height - good["numeric_value"].null_count()
+    counts["statics"] = good["time"].null_count()
+    return Sifted(good, listing(events, reasons, name, first_row), profile_row(name, counts))
+
+
+def simple_marks(events: pl.DataFrame, subject: Ints, time: Ints, now: int) -> dict[str, Bools]:
+    """Return rows that cannot be used for what stands in the row itself, by reason."""
+    empty = events["code"].is_null() | (events["code"].str.len_bytes() == 0)
+    value = events["numeric_value"]
+    none = np.zeros(len(events), dtype=bool)
+    valued = value.null_count() < len(value)
+    return {
+        "null_subject": subject == STATIC,
+        "negative_subject": (subject < 0) & (subject != STATIC),
+        "null_code": empty.fill_null(value=True).to_numpy(),
+        "not_finite": (~value.is_finite()).fill_null(value=False).to_numpy() if valued else none,
+        "unreadable": events["reject"].is_not_null().to_numpy() if "reject" in events.columns else none,
+        "future": time > now,
+    }
 
 
 def runs(subject: Ints) -> tuple[Ints, Bools]:
@@ -115,50 +127,29 @@ def runs(subject: Ints) -> tuple[Ints, Bools]:
     return np.cumsum(starts) - 1, starts
 
 
-def edges(
-    code: pl.Series, time: Ints, run: Ints, patients: int, reasons: npt.NDArray[np.int8]
-) -> tuple[Ints, Ints]:
-    """Return birth and death by run, NEVER where not known; rows already rejected do not count."""
-    found: list[Ints] = []
+def find_edges(code: pl.Series, time: Ints, run: Ints, patients: int, sound: Bools) -> Edges:
+    """Return birth and death by run, NEVER where not known; rows that cannot be used do not count."""
+    times: list[Ints] = []
+    twice: list[int] = []
     for name in (BIRTH, DEATH):
-        times = np.full(patients, NEVER)
-        rows = np.flatnonzero(
-            (code == name).fill_null(value=False).to_numpy() & (time != STATIC) & (reasons == 0)
-        )[::-1]
-        times[run[rows]] = time[rows]
-        found.append(times)
-    return found[0], found[1]
-
-
-def count(
-    good: pl.DataFrame, reasons: npt.NDArray[np.int8], name: str, *, patients: int, no_birth: int
-) -> pl.DataFrame:
-    """Return the shard's row of counts."""
-    by_reason = np.bincount(reasons, minlength=len(REASONS) + 1)
-    counts = {"rows": len(reasons), **{reason: int(by_reason[i + 1]) for i, reason in enumerate(REASONS)}}
-    counts["implausible"] = implausible(good)
-    counts["duplicates"] = duplicates(good)
-    counts["patients"], counts["no_birth"] = patients, no_birth
-    return pl.DataFrame({"name": [name], **{key: [counts[key]] for key in PROFILE_COUNTS}})
-
-
-def implausible(events: pl.DataFrame) -> int:
-    """Count values outside the plausible range of their code."""
-    ranged = events.lazy().filter(pl.col("numeric_value").is_not_null() & pl.col("code").is_in(list(RANGES)))
-    found = ranged.select("code", "numeric_value").collect()
-    low = found["code"].replace_strict(
-        {code: low for code, (low, _) in RANGES.items()}, return_dtype=pl.Float32
-    )
-    high = found["code"].replace_strict(
-        {code: high for code, (_, high) in RANGES.items()}, return_dtype=pl.Float32
-    )
-    return int(((found["numeric_value"] < low) | (found["numeric_value"] > high)).sum())
+        rows = np.flatnonzero((code == name).fill_null(value=False).to_numpy() & (time != STATIC) & sound)
+        found = np.full(patients, NEVER)
+        # The first in order counts: written last.
+        found[run[rows[::-1]]] = time[rows[::-1]]
+        times.append(found)
+        twice.append(len(np.unique(run[rows][time[rows] // DAY != found[run[rows]] // DAY])))
+    return Edges(times[0], times[1], twice[0], twice[1])
 
 
 def duplicates(events: pl.DataFrame) -> int:
-    """Count rows equal to the row before them in every column."""
-    same = [pl.col(name).eq_missing(pl.col(name).shift(1)) for name in EVENTS]
-    return int(events.select(pl.all_horizontal(same).slice(1).sum()).item() or 0)
+    """Count rows equal to another in every column."""
+    # 64-bit hashes: two unequal rows of a million meet with a chance of 3e-8.
+    return int(events.hash_rows().is_duplicated().sum())
+
+
+def profile_row(name: str, counts: Mapping[str, int]) -> pl.DataFrame:
+    """Return PROFILE of one shard."""
+    return pl.DataFrame({"name": [name], **{key: [counts[key]] for key in PROFILE.names()[1:]}}, schema=PROFILE)
 
 
 def listing(events: pl.DataFrame, reasons: npt.NDArray[np.int8], name: str, first_row: int) -> pl.DataFrame:
@@ -167,57 +158,38 @@ def listing(events: pl.DataFrame, reasons: npt.NDArray[np.int8], name: str, firs
     if not len(at):
         return pl.DataFrame(schema=REJECTED)
     number = events["row"].gather(at).cast(pl.Int64) if "row" in events.columns else pl.Series(at + first_row)
-    file = (
-        events["file"].gather(at)
-        if "file" in events.columns
-        else pl.Series([name] * len(at), dtype=pl.String)
-    )
+    file = events["file"].gather(at) if "file" in events.columns else pl.Series([name] * len(at), dtype=pl.String)
     stated = pl.Series(np.array(["", *REASONS])[reasons[at]])
     if "reject" in events.columns:
-        stated = events["reject"].gather(at).fill_null("").zip_with(pl.Series(reasons[at] == 5), stated)
+        unreadable = pl.Series(reasons[at] == REASONS.index("unreadable") + 1)
+        stated = events["reject"].gather(at).fill_null("").zip_with(unreadable, stated)
     return pl.DataFrame({"file": file, "row": number, "reason": stated}, schema=REJECTED)
 
 
-def shares(profile: pl.DataFrame) -> dict[str, tuple[float, int]]:
-    """Return share and count of each gate over all shards of a profile."""
-    total = profile.select(pl.col(PROFILE_COUNTS).sum()).row(0, named=True)
-    rows, patients = max(total["rows"], 1), max(total["patients"], 1)
-    found = {key: (total[key] / rows, total[key]) for key in PROFILE_COUNTS[1:11]}
-    found["no_birth"] = (total["no_birth"] / patients, total["no_birth"])
-    return found
-
-
-def hold(
-    profile: pl.DataFrame, thresholds: Thresholds, rejected: pl.DataFrame | None = None
-) -> list[Violation]:
-    """Compare a profile with the thresholds, without Great Expectations.
+def measures(profile: pl.DataFrame, rejected: pl.DataFrame | None = None) -> dict[str, Measure]:
+    """Add up profiles of shards: for each gate how many, of how many, and where it begins.
 
     Args:
-        profile: rows of `sift`, one a shard.
-        thresholds: what is borne.
-        rejected: rows of `sift`, to say where it began.
+        profile: PROFILE, one row a shard.
+        rejected: REJECTED of the same shards, to name rows where they are known.
     """
-    violations: list[Violation] = []
-    for gate, (share, number) in shares(profile).items():
-        bound = float(getattr(thresholds, gate))
-        if share > bound:
-            violations.append(Violation(gate, share, bound, number, first_offenders(gate, profile, rejected)))
-    return violations
+    total = profile.select(pl.col(PROFILE.names()[1:]).sum()).row(0, named=True)
+    return {
+        gate: Measure(
+            int(total[gate]),
+            int(total["rows" if gate in ROW_GATES else "patients"]),
+            first_offenders(gate, profile, rejected) if total[gate] else "",
+        )
+        for gate in (*ROW_GATES, *PATIENT_GATES)
+    }
 
 
 def first_offenders(gate: str, profile: pl.DataFrame, rejected: pl.DataFrame | None, most: int = 3) -> str:
-    """Return the first rows or shards that a gate found, as file:row."""
+    """Return the first rows, as file:row, or the first shards that a gate found."""
     if rejected is not None and gate in REASONS:
-        rows = rejected.filter(pl.col("reason") == gate).head(most)
+        # What a reader could not use is listed under the reader's own words.
+        listed = pl.col("reason").is_in(REASONS)
+        rows = rejected.filter(~listed if gate == "unreadable" else pl.col("reason") == gate).head(most)
         if len(rows):
             return ", ".join(f"{file}:{row}" for file, row, _ in rows.iter_rows())
     return ", ".join(profile.filter(pl.col(gate) > 0)["name"].head(most))
-
-
-def message(violation: Violation) -> str:
-    """Return a violation as one line with its remedy."""
-    return (
-        f"gate {violation.expectation}: {violation.count:,} found ({violation.found:.4g}), at most "
-        f"{violation.bound:.4g} borne, first at {violation.where}; mend the records or raise "
-        f"`{violation.expectation}` in --quality FILE"
-    )
