@@ -49,9 +49,7 @@ def conform(frame: pl.LazyFrame, *, name: str) -> pl.LazyFrame:
     try:
         schema = frame.collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise ValueError(
-            f"{name}: cannot be read ({first_line(error)}); expected a table of events"
-        ) from None
+        raise ValueError(f"{name}: cannot be read ({first_line(error)}); expected a table of events") from None
     columns: list[pl.Expr] = []
     for column, kind in EVENTS.items():
         if column not in schema:
@@ -61,9 +59,7 @@ def conform(frame: pl.LazyFrame, *, name: str) -> pl.LazyFrame:
             found = ", ".join(schema.names())
             raise ValueError(f"{name}: no column {column}; found {found}; rename it or map it with --columns")
         if not isinstance(schema[column], KINDS[column]):
-            raise ValueError(
-                f"{name}: column {column} is {schema[column]}; expected {kind}; convert it first"
-            )
+            raise ValueError(f"{name}: column {column} is {schema[column]}; expected {kind}; convert it first")
         columns.append(cast(column, schema[column]))
     extra = [pl.col(column) for column in schema if column not in EVENTS]
     return frame.select(*columns, *extra)

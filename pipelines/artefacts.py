@@ -35,13 +35,9 @@ def refuse_existing(target: Path, *, overwrite: bool = False) -> None:
     if not target.exists() or not any(target.iterdir()):
         return
     if not overwrite:
-        raise ValueError(
-            f"{target}: already exists and is not empty; name another folder or pass --overwrite"
-        )
+        raise ValueError(f"{target}: already exists and is not empty; name another folder or pass --overwrite")
     if not (target / MANIFEST).exists():
-        raise ValueError(
-            f"{target}: holds no {MANIFEST}, so it is not ours to overwrite; name another folder"
-        )
+        raise ValueError(f"{target}: holds no {MANIFEST}, so it is not ours to overwrite; name another folder")
 
 
 @contextmanager
@@ -140,6 +136,4 @@ def verify(folder: Path, manifest: Mapping[str, Any]) -> None:
         if not path.is_file():
             raise ValueError(f"{path}: missing; the manifest lists it: copy the whole folder again")
         if digest(path) != entry["sha256"]:
-            raise ValueError(
-                f"{path}: does not match its checksum in {MANIFEST}: copy the whole folder again"
-            )
+            raise ValueError(f"{path}: does not match its checksum in {MANIFEST}: copy the whole folder again")

@@ -70,9 +70,7 @@ def main(argv: Sequence[str]) -> int:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--output", type=Path, default=Path("runs/demo"), help="folder to fill (default: runs/demo)"
-    )
+    parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder to fill (default: runs/demo)")
     folder = parser.parse_args(argv).output
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / "seconds.json"

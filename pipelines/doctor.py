@@ -87,9 +87,7 @@ def check_import(module: str, extra: str) -> Finding:
     """Import a module in a fresh interpreter and tell how it went."""
     if importlib.util.find_spec(module) is None:
         status: Status = "broken" if extra == "core" else "absent"
-        return Finding(
-            module, status, f"not installed: part of {'the core' if extra == 'core' else f'[{extra}]'}"
-        )
+        return Finding(module, status, f"not installed: part of {'the core' if extra == 'core' else f'[{extra}]'}")
     run = subprocess.run(
         [sys.executable, "-c", f"import {module} as m; print(getattr(m, '__version__', 'imports'))"],
         capture_output=True,
@@ -125,19 +123,13 @@ def check_device(device: str) -> Finding:
         "import onnxruntime as o; print(o.__version__, *o.get_available_providers());"
         "import ctypes.util; print(ctypes.util.find_library('cuda') or '')"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
-    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     if run.returncode:
         return Finding("device", "broken", "onnxruntime does not import")
     providers, driver = [*run.stdout.splitlines(), "", ""][:2]
     has_cuda = "CUDAExecutionProvider" in providers and bool(driver)
     if device == "cuda" and not has_cuda:
-        why = (
-            "no CUDA driver"
-            if "CUDAExecutionProvider" in providers
-            else "this onnxruntime has no CUDA provider"
-        )
+        why = "no CUDA driver" if "CUDAExecutionProvider" in providers else "this onnxruntime has no CUDA provider"
         return Finding(
             "device", "broken", f"cuda was asked for: {why}; install [gpu] and a driver, or use --device cpu"
         )
@@ -155,9 +147,7 @@ def check_disk(folder: Path) -> Finding:
 def check_memory() -> Finding:
     """Tell the machine's memory and cores."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return Finding(
-        "machine", "ok", f"{os.cpu_count()} cores, {memory:.0f} GiB of memory, {platform.machine()}"
-    )
+    return Finding("machine", "ok", f"{os.cpu_count()} cores, {memory:.0f} GiB of memory, {platform.machine()}")
 
 
 def examine(device: str = "cpu") -> list[Finding]:

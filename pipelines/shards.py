@@ -1,14 +1,9 @@
-"""Sources to shards: pieces of about a million events that share no subject, and a pool that works on them."""
+"""Sources to shards: about a million events each, which share no subject with any other shard."""
 
-import ctypes
-import multiprocessing
-import os
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import polars as pl
 import pyarrow as pa
@@ -19,27 +14,50 @@ from ehr.sources.parts import Part, Source
 
 SHARD_EVENTS = 1_000_000
 BATCH_ROWS = 250_000
-PR_SET_PDEATHSIG = 1
-Task = TypeVar("Task")
-Result = TypeVar("Result")
+BUCKETS = 64
+
+
+class Piece(NamedTuple):
+    """Rows of one file: its name for messages, and the number in it of the first row."""
+
+    name: str
+    events: pl.LazyFrame
+    first_row: int
 
 
 class Shard(NamedTuple):
-    """Events of some subjects, all of theirs, to be worked on as one piece."""
+    """Events of some subjects, all of theirs, to be worked on as one.
 
-    index: int
-    name: str
-    events: pl.LazyFrame
+    Attributes:
+        number: its place in the cohort.
+        pieces: where its rows come from.
+        ordered: whether each piece is in canonical order already.
+        split: the split that the source gives all of its subjects.
+        rows: their number, 0 where it is not known.
+    """
+
+    number: int
+    pieces: tuple[Piece, ...]
     ordered: bool
     split: str | None
-    first_row: int
+    rows: int
+
+    @property
+    def name(self) -> str:
+        """What to call the shard in messages."""
+        return self.pieces[0].name
+
+    @property
+    def first_row(self) -> int:
+        """Number in its file of the shard's first row."""
+        return self.pieces[0].first_row
 
 
 def divide(source: Source, folder: Path, *, shard_events: int = SHARD_EVENTS) -> list[Shard]:
     """Return subject-disjoint shards of a source.
 
-    Parts that come ordered are shards as they are. Others are spread over files by subject, batch by batch,
-    so that memory is bounded by a batch and no subject stands in two files.
+    Parts that come ordered are used as they are, small ones together. Others are spread over files by subject,
+    batch by batch, so that memory is bounded by a batch and no subject stands in two files.
 
     Args:
         source: an opened source.
@@ -47,52 +65,79 @@ def divide(source: Source, folder: Path, *, shard_events: int = SHARD_EVENTS) ->
         shard_events: size aimed at.
     """
     if all(part.ordered for part in source.parts):
-        return [
-            Shard(i, part.name, part.events, ordered=True, split=part.split, first_row=part.first_row)
-            for i, part in enumerate(source.parts)
-        ]
-    files = spread(source.parts, folder, number_of_shards(source.parts, shard_events))
-    splits = {part.split for part in source.parts}
-    if len(splits) == 1:
-        split = splits.pop()
-        return [Shard(i, file.stem, pl.scan_parquet(file), False, split, 1) for i, file in enumerate(files)]
-    return [Shard(i, file.stem, pl.scan_parquet(file), False, None, 1) for i, file in enumerate(files)]
+        return gather(source.parts, shard_events)
+    shards: list[Shard] = []
+    for split in dict.fromkeys(part.split for part in source.parts):
+        parts = [part for part in source.parts if part.split == split]
+        for files in spread(parts, folder / f"{len(shards):05d}", shard_events):
+            pieces = tuple(Piece(file.stem, pl.scan_parquet(file), 1) for file in files)
+            shards.append(Shard(len(shards), pieces, ordered=False, split=split, rows=0))
+    return shards
 
 
-def number_of_shards(parts: Sequence[Part], shard_events: int) -> int:
-    """Return how many shards to make: rows, counted where they are not known, over the size aimed at."""
-    total = 0
-    for part in parts:
-        rows = part.rows if part.rows is not None else read(part.events.select(pl.len()), part.name).item()
-        total += int(rows)
-    return max(1, -(-total // shard_events))
+def gather(parts: Sequence[Part], shard_events: int) -> list[Shard]:
+    """Put neighbouring small parts of one split together, up to about `shard_events`."""
+    groups: list[list[Part]] = []
+    for _, same in groupby(parts, key=lambda part: part.split):
+        held = shard_events
+        for part in same:
+            rows = shard_events if part.rows is None else part.rows
+            if held + rows > shard_events:
+                groups.append([])
+                held = 0
+            groups[-1].append(part)
+            held += rows
+    return [
+        Shard(
+            number,
+            tuple(Piece(part.name, part.events, part.first_row) for part in group),
+            ordered=True,
+            split=group[0].split,
+            rows=sum(part.rows or 0 for part in group),
+        )
+        for number, group in enumerate(groups)
+    ]
 
 
-def spread(parts: Sequence[Part], folder: Path, shards: int) -> list[Path]:
-    """Write events to one file a shard by subject, keeping the order in which they come."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"{i:05d}.parquet" for i in range(shards)]
-    schema = pl.Schema({**EVENTS, "row": pl.Int64(), "reject": pl.String(), "file": pl.String()})
+def spread(parts: Sequence[Part], folder: Path, shard_events: int) -> list[list[Path]]:
+    """Write events to files by subject, keeping the order in which they come; return the files of each shard.
+
+    Where rows are not known beforehand, there are 64 files, and small neighbours make one shard.
+    """
+    folder.mkdir(parents=True)
+    known = [part.rows for part in parts if part.rows is not None]
+    buckets = max(1, -(-sum(known) // shard_events)) if len(known) == len(parts) else BUCKETS
+    files = [folder / f"{bucket:05d}.parquet" for bucket in range(buckets)]
+    rows = [0] * buckets
     writers: dict[int, pq.ParquetWriter] = {}
+    schema = pl.Schema({**EVENTS, "row": pl.Int64(), "reject": pl.String(), "file": pl.String()})
     arrow = pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+    # Multiplied by an odd constant, so that neighbouring ids spread over all files.
+    bucket = ((pl.col("subject_id").fill_null(0) * 0x9E3779B1 // 65_536).abs() % buckets).alias("bucket")
     try:
         for part in parts:
             for batch in batches(part, schema):
-                # Multiplied by an odd constant, so that neighbouring ids spread over all shards.
-                key = (pl.col("subject_id").fill_null(0) * 0x9E3779B1 // 65_536).abs() % shards
-                for (at,), rows in (
-                    batch.with_columns(key.alias("shard"))
-                    .partition_by("shard", maintain_order=True, as_dict=True, include_key=False)
-                    .items()
-                ):
-                    number = int(str(at))
-                    if number not in writers:
-                        writers[number] = pq.ParquetWriter(files[number], arrow, compression="lz4")
-                    writers[number].write_table(rows.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(arrow))
+                pieces = batch.with_columns(bucket).partition_by(
+                    "bucket", maintain_order=True, as_dict=True, include_key=False
+                )
+                for (at,), piece in pieces.items():
+                    if at not in writers:
+                        writers[at] = pq.ParquetWriter(files[at], arrow, compression="lz4")
+                    writers[at].write_table(piece.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(arrow))
+                    rows[at] += len(piece)
     finally:
         for writer in writers.values():
             writer.close()
-    return [file for i, file in enumerate(files) if i in writers]
+    shards: list[list[Path]] = []
+    held = shard_events
+    for file, number in zip(files, rows, strict=True):
+        if number and held + number > shard_events:
+            shards.append([])
+            held = 0
+        if number:
+            shards[-1].append(file)
+            held += number
+    return shards
 
 
 def batches(part: Part, schema: pl.Schema) -> Iterator[pl.DataFrame]:
@@ -128,56 +173,28 @@ def load(shard: Shard) -> pl.DataFrame:
         ValueError: the shard cannot be read, or should have come in order and did not.
     """
     if not shard.ordered:
-        return read(order(shard.events), shard.name)
-    events = read(shard.events, shard.name)
+        frames = [read(piece.events, piece.name) for piece in shard.pieces]
+        return read(order(pl.concat(frames).lazy()), shard.name)
+    frames = [in_order(piece, read(piece.events, piece.name)) for piece in shard.pieces]
+    if len(frames) == 1:
+        return frames[0]
+    whole = pl.concat([named(piece, frame) for piece, frame in zip(shard.pieces, frames, strict=True)], how="diagonal")
+    # Files of one split may hold subjects in any order of files.
+    return whole if first_inversion(whole) is None else read(order(whole.lazy()), shard.name)
+
+
+def in_order(piece: Piece, events: pl.DataFrame) -> pl.DataFrame:
+    """Return the events, refusing them where they are out of order."""
     at = first_inversion(events)
     if at is not None:
-        row = at + shard.first_row
-        raise ValueError(f"{shard.name}: row {row} is not in order of subject and time; sort the file or pass --repair")
+        row = at + piece.first_row
+        raise ValueError(f"{piece.name}: row {row} is not in order of subject and time; sort the file or pass --repair")
     return events
 
 
-def cores() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-def die_with_parent() -> None:
-    """Ask the kernel to end this worker when its parent ends, even by SIGKILL."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def work(function: Callable[[Task], Result], tasks: Sequence[Task], *, workers: int | None = None) -> Iterator[Result]:
-    """Yield function(task) in the order of tasks: in a pool of spawned processes, or here where one is enough.
-
-    Each process uses one thread, so that `workers` is what the machine is asked for.
-
-    Raises:
-        ValueError: what a task raised; or a worker died, for lack of memory as a rule.
-    """
-    workers = min(workers or cores(), len(tasks))
-    if workers <= 1:
-        yield from map(function, tasks)
-        return
-    held = {name: os.environ.get(name) for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS")}
-    os.environ.update(dict.fromkeys(held, "1"))
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=die_with_parent)
-    try:
-        # At most two tasks a worker are out at a time, so that results do not pile up.
-        futures = [pool.submit(function, task) for task in tasks[: 2 * workers]]
-        for i in range(len(tasks)):
-            if i + 2 * workers < len(tasks):
-                futures.append(pool.submit(function, tasks[i + 2 * workers]))
-            yield futures[i].result()
-            futures[i] = futures[0]
-    except BrokenProcessPool:
-        raise ValueError("a worker process died, for lack of memory as a rule; use fewer --workers") from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        for name, value in held.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+def named(piece: Piece, events: pl.DataFrame) -> pl.DataFrame:
+    """Return the events with the columns file and row, so that they can be told apart among others."""
+    file = pl.lit(piece.name, dtype=pl.String).alias("file")
+    if "row" in events.columns:
+        return events.with_columns(file, pl.col("row").cast(pl.Int64))
+    return events.with_columns(file, pl.int_range(pl.len()).add(piece.first_row).cast(pl.Int64).alias("row"))

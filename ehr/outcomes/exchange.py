@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from ehr.events import first_line
-from ehr.outcomes.labels import LABELS
+from ehr.outcomes.labels import ATTRITION, LABELS
 from ehr.outcomes.registry import NAME, Outcome, Registry
 
 COLUMNS = ("subject_id", "prediction_time", "boolean_value")
@@ -89,6 +89,15 @@ def of_subjects(path: Path, registry: Registry, subjects: pl.Series) -> pl.DataF
     order = pl.col("outcome").replace_strict(place, return_dtype=pl.Int32)
     kept = read(path).filter(pl.col("subject_id").is_in(subjects.to_list()))
     return kept.sort("subject_id", "prediction_time", order, "horizon_days")
+
+
+def attrition(labels: pl.DataFrame, registry: Registry) -> pl.DataFrame:
+    """Return how many patients and samples of each outcome there are, as ATTRITION."""
+    rows: list[tuple[str, str, int, int]] = []
+    for name in registry.names:
+        held = labels.filter(pl.col("outcome") == name)
+        rows.append(("kept", name, held["subject_id"].n_unique(), len(held)))
+    return pl.DataFrame(rows, schema=ATTRITION, orient="row")
 
 
 def to_meds(labels: pl.DataFrame, folder: Path) -> list[Path]:

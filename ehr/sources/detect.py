@@ -35,9 +35,7 @@ def detect(path: Path) -> str:
     )
 
 
-def open_source(
-    path: Path, *, format: str = "auto", columns: Path | None = None, repair: bool = False
-) -> Source:  # noqa: A002
+def open_source(path: Path, *, format: str = "auto", columns: Path | None = None, repair: bool = False) -> Source:
     """Open records of any format.
 
     Args:

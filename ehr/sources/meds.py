@@ -33,13 +33,11 @@ def data_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path] if path.suffix == ".parquet" else []
     root = path / "data" if (path / "data").is_dir() else path
-    files = [
-        file for file in root.rglob("*.parquet") if not {"metadata", "labels", "truth"} & set(file.parts)
-    ]
+    files = [file for file in root.rglob("*.parquet") if not {"metadata", "labels", "truth"} & set(file.parts)]
     return sorted(file for file in files if not file.name.startswith("."))
 
 
-def open(path: Path, *, repair: bool = False, part_rows: int = PART_ROWS) -> Source:  # noqa: A001
+def open(path: Path, *, repair: bool = False, part_rows: int = PART_ROWS) -> Source:
     """Open a MEDS dataset, a folder of its shards, or one shard.
 
     Args:
@@ -90,37 +88,25 @@ def runs(file: Path, name: str) -> Runs:
         with pq.ParquetFile(file) as parquet:
             if column not in parquet.schema_arrow.names:
                 found = ", ".join(parquet.schema_arrow.names)
-                raise ValueError(
-                    f"{name}: no column {column}; found {found}; rename it or map it with --columns"
-                )
+                raise ValueError(f"{name}: no column {column}; found {found}; rename it or map it with --columns")
             for group in range(parquet.num_row_groups):
                 values = parquet.read_row_group(group, columns=[column])[column].combine_chunks()
                 if not pa.types.is_integer(values.type):
-                    raise ValueError(
-                        f"{name}: column {column} is {values.type}; expected int64; convert it first"
-                    )
+                    raise ValueError(f"{name}: column {column} is {values.type}; expected int64; convert it first")
                 held = values.fill_null(-1).cast(pa.int64()).to_numpy()
-                first = (
-                    np.flatnonzero(np.diff(held, prepend=held[:1] - 1))
-                    if len(held)
-                    else np.zeros(0, np.int64)
-                )
+                first = np.flatnonzero(np.diff(held, prepend=held[:1] - 1)) if len(held) else np.zeros(0, np.int64)
                 subjects.append(held[first])
                 starts.append(first + row)
                 row += len(held)
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(
-            f"{name}: not a whole parquet file ({first_line(error)}); copy or write it again"
-        ) from None
+        raise ValueError(f"{name}: not a whole parquet file ({first_line(error)}); copy or write it again") from None
     subject = np.concatenate(subjects) if subjects else np.zeros(0, np.int64)
     start = np.concatenate(starts) if starts else np.zeros(0, np.int64)
     changes = np.diff(subject, prepend=subject[:1] - 1) != 0
     return subject[changes], start[changes], row
 
 
-def parts_of(
-    file: Path, name: str, split: str | None, found: Runs, part_rows: int, *, ordered: bool
-) -> Iterator[Part]:
+def parts_of(file: Path, name: str, split: str | None, found: Runs, part_rows: int, *, ordered: bool) -> Iterator[Part]:
     """Yield one file as parts of about `part_rows` rows that share no subject."""
     _, starts, rows = found
     frame = conform(pl.scan_parquet(file, glob=False), name=name)
@@ -142,14 +128,10 @@ def refuse_shared(
     """Refuse subjects that are not in one run of rows of one shard (MEDS 0.4, data schema)."""
     if (np.diff(subjects) < 0).any():
         row = int(np.flatnonzero(np.diff(subjects) < 0)[0]) + 1
-        raise ValueError(
-            f"{name}: not sorted by subject_id (at subject run {row}); sort it, or pass --repair"
-        )
+        raise ValueError(f"{name}: not sorted by subject_id (at subject run {row}); sort it, or pass --repair")
     for other, held in seen.items():
         if len(np.intersect1d(held, subjects[subjects >= 0])):
-            raise ValueError(
-                f"{path}: {other} and {name} share a subject; expected one shard each; pass --repair"
-            )
+            raise ValueError(f"{path}: {other} and {name} share a subject; expected one shard each; pass --repair")
 
 
 def version_of(path: Path, schema: pa.Schema) -> str:
@@ -178,6 +160,4 @@ def parents(path: Path) -> dict[str, tuple[str, ...]]:
     if "parent_codes" not in table.columns or "code" not in table.columns:
         return dict(NONE)
     kept = table.filter(pl.col("parent_codes").list.len() > 0).sort("code")
-    return {
-        code: tuple(chain) for code, chain in zip(kept["code"], kept["parent_codes"].to_list(), strict=True)
-    }
+    return {code: tuple(chain) for code, chain in zip(kept["code"], kept["parent_codes"].to_list(), strict=True)}

@@ -99,9 +99,7 @@ def test_a_manifest_cannot_name_files_outside(tmp_path):
 def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
     artefacts.write_json(path, {"v": 1})
-    monkeypatch.setattr(
-        artefacts.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device"))
-    )
+    monkeypatch.setattr(artefacts.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space"):
         artefacts.write_json(path, {"v": 2})
     assert json.loads(path.read_text()) == {"v": 1}

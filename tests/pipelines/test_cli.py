@@ -43,9 +43,7 @@ def test_unknown_verb_names_the_known_ones():
     assert "score" in result.stderr
 
 
-@pytest.mark.parametrize(
-    "error", [ValueError("a.csv: no\ncolumn x"), FileNotFoundError(2, "No such file", "a.csv")]
-)
+@pytest.mark.parametrize("error", [ValueError("a.csv: no\ncolumn x"), FileNotFoundError(2, "No such file", "a.csv")])
 def test_user_errors_are_one_line(monkeypatch, capsys, error):
     class Verb:
         @staticmethod
