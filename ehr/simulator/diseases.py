@@ -95,9 +95,7 @@ def lab(code: str, mean: float, personal: float, noise: float, shift: float, **m
 
 def log_lab(code: str, mean: float, shift: float, personal: float = 0.35, noise: float = 0.25) -> Lab:
     """Return a lab on the logarithmic scale."""
-    return Lab(
-        code=f"LOINC//{code}", mean=mean, personal=personal, noise=noise, shift=shift, logarithm=True, low=0.001
-    )
+    return Lab(code=f"LOINC//{code}", mean=mean, personal=personal, noise=noise, shift=shift, logarithm=True, low=0.001)
 
 
 def icd(*codes: str) -> tuple[str, ...]:

@@ -138,9 +138,7 @@ def symptoms(visits: Visits, known: Bools, preclinical: Bools, draw: np.random.G
     return rows(visits, at, numbers(tuple(d.symptom for d in DISEASES))[disease], 0), Symptoms(seen)
 
 
-def labs(
-    visits: Visits, course: Course, known: Bools, draw: np.random.Generator
-) -> tuple[Rows, Measured]:
+def labs(visits: Visits, course: Course, known: Bools, draw: np.random.Generator) -> tuple[Rows, Measured]:
     """Return markers: a personal level, the drift since onset, noise."""
     number, kinds = known.shape
     with_lab = np.array([d.lab is not None for d in DISEASES])

@@ -85,9 +85,7 @@ def kernels(number: int) -> Kernels:
     return Kernels(past, new, -np.expm1(-deaths), disturbed, np.diff(disturbed, axis=1) * share)
 
 
-def posterior(
-    number: int, course: Course, query: Query, visits: Visits, written: Written
-) -> Floats:
+def posterior(number: int, course: Course, query: Query, visits: Visits, written: Written) -> Floats:
     """Return the posterior of onset so long ago, [Q, BACK + 1], the last column for no onset yet.
 
     It is conditional on no diagnosis so far. Bayes: the rate of onset, the chance of silence since, and the
@@ -132,9 +130,7 @@ def symptom_evidence(number: int, query: Query, visits: Visits, written: Written
     """
     asks, row = pairs(visits.patient, visits.start, query)
     seen = written.symptoms.seen[row, number]
-    ratio = np.where(
-        seen, np.log(SYMPTOM_PRECLINICAL / SYMPTOM), np.log((1 - SYMPTOM_PRECLINICAL) / (1 - SYMPTOM))
-    )
+    ratio = np.where(seen, np.log(SYMPTOM_PRECLINICAL / SYMPTOM), np.log((1 - SYMPTOM_PRECLINICAL) / (1 - SYMPTOM)))
     ago = query.day[asks] - visits.start[row]
     cell = np.searchsorted(SINCE, ago, side="left")
     total = np.zeros((len(query.day), len(SINCE) + 1))
@@ -169,9 +165,7 @@ def marker_evidence(number: int, query: Query, written: Written) -> Floats:
     return result
 
 
-def diagnoses_ahead(
-    number: int, course: Course, query: Query, visits: Visits, written: Written
-) -> Floats:
+def diagnoses_ahead(number: int, course: Course, query: Query, visits: Visits, written: Written) -> Floats:
     """Return the chance of a diagnosis in each step ahead, death apart, given none so far, [Q, STEPS]."""
     belief = posterior(number, course, query, visits, written)
     entry = course.people.entry[query.patient]
@@ -243,6 +237,7 @@ def pending(course: Course, query: Query, visits: Visits) -> Floats:
 
 def between(cumulated: Floats, gap: float, horizon: float) -> Floats:
     """Return how much a quantity cumulated at AHEAD grows in (gap, gap + horizon], [Q]."""
+
     def value(day: float) -> Floats:
         step = min(int(day // STEP_DAYS), STEPS - 1)
         share = day / STEP_DAYS - step
