@@ -1,12 +1,9 @@
 """Cohorts: blocks of patients, each drawn from numbers of its own, as events and true risks."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
-import polars as pl
-
 from ehr.simulator import records
-from ehr.simulator.course import BLOCK, Course, course, generator
+from ehr.simulator.course import Course, course, generator
 from ehr.simulator.visits import Visits, visits
 
 MECHANISMS = ("semi_markov",)

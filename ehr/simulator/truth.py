@@ -1,13 +1,6 @@
 """TRUTH: true risks of a block, at one date for diseases and death, at discharges for readmission."""
 
-import numpy as np
 import polars as pl
-
-from ehr.simulator import risk
-from ehr.simulator.course import YEAR, Bools, Course, Floats
-from ehr.simulator.graph import DISEASES
-from ehr.simulator.records import MINUTE, Written
-from ehr.simulator.visits import Visits
 
 TRUTH = pl.Schema(
     {
