@@ -35,8 +35,8 @@ class Plan:
     """Of the split."""
     splits: Path | None = None
     """A table of subject_id and split, in place of the source's own splits and of the hash."""
-    halve: bool = False
-    """Whether half of the given tuning patients become the calibration split."""
+    halve: bool = True
+    """Whether half of the tuning patients that a source gives become the calibration split, if it gives none."""
     tokens: Settings = field(default_factory=Settings)
     """How events become tokens."""
     thresholds: Thresholds = field(default_factory=Thresholds)

@@ -1,7 +1,9 @@
 """The tables of a cohort that people read: attrition and prevalence, on disk and on the terminal."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from rich.console import Console
@@ -71,19 +73,30 @@ def count_by(frame: pl.DataFrame, column: str) -> list[tuple[str, int]]:
 
 def show(folder: Path) -> None:
     """Print attrition and prevalence of a cohort."""
-    console = Console()
-    attrition = pl.read_parquet(folder / "attrition.parquet")
+    # A log file has no width of its own; names are worth more than a narrow table.
+    console = Console() if sys.stdout.isatty() else Console(width=180)
     table = Table(title="Attrition: what each rule removed", title_justify="left")
     for column in ("outcome", "rule", "patients", "samples"):
         table.add_column(column, justify="left" if column in {"outcome", "rule"} else "right")
-    for rule, outcome, patients, samples in attrition.iter_rows():
+    for rule, outcome, patients, samples in pl.read_parquet(folder / "attrition.parquet").iter_rows():
         table.add_row(outcome or "", rule, "" if patients is None else f"{patients:,}", f"{samples:,}")
     console.print(table)
     prevalence = pl.read_parquet(folder / "prevalence.parquet")
-    table = Table(title="Prevalence by outcome and split", title_justify="left")
-    for column in ("outcome", "days", "split", "samples", "positives", "censored", "prevalence"):
-        table.add_column(column, justify="left" if column in {"outcome", "split"} else "right")
-    for name, days, split, count, positives, censored, share in prevalence.iter_rows():
-        shown = f"{share:.2%}" if share is not None and share == share else "-"  # noqa: PLR0124  NaN without labels
-        table.add_row(name, str(days), split, f"{count:,}", f"{positives:,}", f"{censored:,}", shown)
+    if not len(prevalence):
+        return
+    splits = prevalence["split"].unique(maintain_order=True).to_list()
+    table = Table(title="Positives of uncensored samples, by outcome and split", title_justify="left")
+    table.add_column("outcome")
+    for column in ("days", *splits):
+        table.add_column(column, justify="right")
+    for (name, days), rows in prevalence.group_by(["outcome", "horizon_days"], maintain_order=True):
+        held = {row["split"]: row for row in rows.iter_rows(named=True)}
+        table.add_row(str(name), str(days), *(shown(held.get(split)) for split in splits))
     console.print(table)
+
+
+def shown(row: dict[str, Any] | None) -> str:
+    """Return positives, samples and prevalence of one cell."""
+    if row is None or row["count"] == row["censored"]:
+        return "-"
+    return f"{row['positives']:,} of {row['count'] - row['censored']:,} ({row['prevalence']:.2%})"

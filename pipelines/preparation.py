@@ -1,0 +1,207 @@
+"""Raw records to a cohort in two passes over shards: check and count, then tokenise and label."""
+
+import json
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import polars as pl
+
+from ehr.outcomes import exchange
+from ehr.outcomes.registry import dump, load
+from ehr.quality import sequences
+from ehr.quality.profile import measures
+from ehr.quality.thresholds import Measure
+from ehr.sources.detect import open_source
+from ehr.sources.parts import Source
+from ehr.vocabulary import Vocabulary, merge
+from pipelines import artefacts, gates, passes, shards, tables
+from pipelines.passes import Checked, CheckTask, LabelTask, Plan, Tokenised
+from pipelines.pool import Pool, cores, pool
+from pipelines.progress import Track, say
+
+PARTS = ("events", "timelines", "labels", "quality")
+PARENTS = "parents.json"
+Result = TypeVar("Result")
+
+
+def prepare(  # noqa: PLR0913  the verb's own arguments
+    source: Path,
+    cohort: Path,
+    *,
+    format: str = "auto",
+    columns: Path | None = None,
+    outcomes: Path | None = None,
+    labels: Path | None = None,
+    vocabulary: Path | None = None,
+    plan: Plan | None = None,
+    repair: bool = False,
+    overwrite: bool = False,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Make a cohort and return its manifest.
+
+    Args:
+        source: raw records.
+        cohort: folder to be made.
+        format: auto, meds, omop, fhir, mimic or table.
+        columns: the column map of plain tables.
+        outcomes: outcomes in YAML.
+        labels: MEDS labels made elsewhere, in place of outcomes.
+        vocabulary: a frozen vocabulary to tokenise with, in place of fitting one.
+        plan: settings.
+        repair: sort what should have come sorted.
+        overwrite: replace a cohort that stands there.
+        workers: processes; all cores where None.
+
+    Raises:
+        ValueError: bad input or setting, or a gate that does not hold; nothing is left behind.
+    """
+    plan = plan or Plan()
+    artefacts.refuse_existing(cohort, overwrite=overwrite)
+    registry = load(outcomes) if outcomes else exchange.registry_of(labels)
+    frozen = Vocabulary.load(vocabulary) if vocabulary else None
+    opened = open_source(source, format=format, columns=columns, repair=repair)
+    for note in opened.notes:
+        say(f"note: {note}")
+    plan = replace(plan, halve=plan.halve and not any(part.split == "calibration" for part in opened.parts))
+    # Great Expectations takes seconds to import; the first pass runs meanwhile.
+    importing = threading.Thread(target=gates.preload, daemon=True)
+    if plan.gates:
+        importing.start()
+    with artefacts.build(cohort, overwrite=overwrite) as folder, pool(workers or cores()) as hands:
+        for part in PARTS:
+            (folder / part).mkdir()
+        found = first_pass(hands, opened, folder, plan)
+        settle(folder, opened, found)
+        if plan.gates:
+            importing.join()
+            raw = measures(pl.concat([f.profile for f in found]), rejected_of(found))
+            gates.hold(folder, "events", raw, plan.thresholds, data_docs=plan.data_docs)
+        plan.thresholds.save(folder / "quality.json")
+        fitted = frozen or Vocabulary.fit(merge(f.train for f in found), plan.tokens, opened.parents)
+        fitted.save(folder / "vocabulary.json")
+        (folder / "outcomes.yaml").write_text(dump(registry), encoding="utf-8")
+        artefacts.write_json(folder / PARENTS, {code: list(above) for code, above in opened.parents.items()})
+        tasks = [
+            LabelTask(at, folder, registry, opened.parents, labels, fitted, plan.thresholds) for at in range(len(found))
+        ]
+        done = list(watched("tokenising and labelling, shards", hands.map(passes.tokenise, tasks), len(tasks)))
+        tables.write_attrition(folder, registry, [d.labelled.attrition for d in done], rejected_of(found))
+        tables.write_prevalence(folder, registry, [d.labelled.prevalence for d in done])
+        if plan.gates:
+            made = timeline_measures(found, done, plan, frozen)
+            gates.hold(folder, "timelines", made, plan.thresholds, data_docs=plan.data_docs)
+        return artefacts.write_manifest(
+            folder,
+            "cohort",
+            source={"format": opened.format, "version": opened.version, "notes": list(opened.notes)},
+            shards=len(found),
+            vocabulary=fitted.digest,
+            seed=plan.seed,
+            fractions=list(plan.fractions),
+            **totals(found, done),
+        )
+
+
+def watched(what: str, results: Iterator[Result], number: int) -> Iterator[Result]:
+    """Yield results and show how many of them there are."""
+    with Track(what, number) as bar:
+        for result in results:
+            bar.advance()
+            yield result
+
+
+def first_pass(hands: Pool, source: Source, folder: Path, plan: Plan) -> list[Checked]:
+    """Check and write every shard, and refuse a source that cannot make a cohort."""
+    now = gates.end_of_now(plan.thresholds, source.format)
+    with tempfile.TemporaryDirectory(prefix=".spread-", dir=folder) as spread:
+        tasks = [CheckTask(shard, folder, plan, now) for shard in shards.divide(source, Path(spread))]
+        found = list(watched("checking records, shards", hands.map(passes.check, tasks), len(tasks)))
+    patients = sum(len(f.subjects) for f in found)
+    if patients < 2:
+        raise ValueError(f"{patients} patients with usable events; expected at least 2 to make a cohort")
+    if not any((f.split == "train").any() for f in found):
+        known = sorted({str(split) for f in found for split in f.split})
+        raise ValueError(f"no patient in the split train (found {', '.join(known)}); expected some to learn from")
+    return found
+
+
+def rejected_of(found: list[Checked]) -> pl.DataFrame:
+    """Return all rejected rows."""
+    return pl.concat([f.rejected for f in found])
+
+
+def settle(folder: Path, source: Source, found: list[Checked]) -> None:
+    """Write splits, patients and rejected rows."""
+    subjects = np.concatenate([f.subjects for f in found])
+    if len(np.unique(subjects)) != len(subjects):
+        raise ValueError("a subject stands in two shards; sort the source by subject, or pass --repair")
+    split = pl.Series(np.concatenate([f.split for f in found]), dtype=pl.String)
+    splits = pl.DataFrame({"subject_id": subjects, "split": split}).sort("subject_id")
+    splits.write_parquet(folder / "splits.parquet")
+    patients_of(source, splits).write_parquet(folder / "patients.parquet")
+    rejected_of(found).write_parquet(folder / "rejected.parquet")
+
+
+def patients_of(source: Source, subjects: pl.DataFrame) -> pl.DataFrame:
+    """Return the source's own patient id of each subject, sorted by subject."""
+    held = subjects.select("subject_id")
+    if source.patients is None:
+        return held.with_columns(pl.col("subject_id").cast(pl.String).alias("patient")).sort("subject_id")
+    known = source.patients.select("subject_id", pl.col("patient").cast(pl.String)).unique("subject_id")
+    joined = held.lazy().join(known, on="subject_id", how="left")
+    own = pl.col("patient").fill_null(pl.col("subject_id").cast(pl.String))
+    return joined.with_columns(own).sort("subject_id").collect()
+
+
+def totals(found: list[Checked], done: list[Tokenised]) -> dict[str, Any]:
+    """Return the manifest's counts."""
+    names, sizes = np.unique(np.concatenate([f.split for f in found]), return_counts=True)
+    rejected = sum(len(f.rejected) for f in found)
+    return {
+        "patients": sum(len(f.subjects) for f in found),
+        "events": sum(int(f.profile["rows"].sum()) for f in found) - rejected,
+        "rejected": rejected,
+        "tokens": sum(d.sequences.tokens for d in done),
+        "splits": {str(split): int(size) for split, size in zip(names, sizes, strict=True)},
+    }
+
+
+def timeline_measures(
+    found: list[Checked], done: list[Tokenised], plan: Plan, frozen: Vocabulary | None
+) -> dict[str, Measure]:
+    """Return what the gates on prepared timelines found."""
+    train, others = pl.concat([f.train for f in found]), pl.concat([f.others for f in found])
+    drift = gates.unit_drift(train, others, frozen, plan.thresholds, plan.tokens.min_rows)
+    return {**sequences.measures(d.sequences for d in done), "drifted_codes": drift}
+
+
+def relabel(
+    cohort: Path, target: Path, outcomes: Path, *, overwrite: bool = False, workers: int | None = None
+) -> dict[str, Any]:
+    """Label a prepared cohort for other outcomes, into a cohort of its own; nothing is tokenised again.
+
+    Raises:
+        ValueError: the folder is not a whole cohort, or the outcomes are wrong.
+    """
+    held = artefacts.read_manifest(cohort, "cohort")
+    registry = load(outcomes)
+    above: dict[str, list[str]] = json.loads((cohort / PARENTS).read_text(encoding="utf-8"))
+    parents = {code: tuple(chain) for code, chain in above.items()}
+    with artefacts.build(target, overwrite=overwrite) as folder:
+        shutil.copytree(cohort, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("labels", "manifest.json"))
+        (folder / "labels").mkdir()
+        (folder / "outcomes.yaml").write_text(dump(registry), encoding="utf-8")
+        tasks = [LabelTask(at, folder, registry, parents) for at in range(held["shards"])]
+        with pool(workers or cores()) as hands:
+            done = list(watched("labelling, shards", hands.map(passes.relabel, tasks), len(tasks)))
+        tables.write_attrition(folder, registry, [d.attrition for d in done])
+        tables.write_prevalence(folder, registry, [d.prevalence for d in done])
+        kept = {key: value for key, value in held.items() if key not in {"kind", "format", "files"}}
+        return artefacts.write_manifest(folder, "cohort", **kept)
