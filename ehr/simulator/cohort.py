@@ -1,26 +1,104 @@
-"""Cohorts: blocks of patients, each drawn from numbers of its own, as events and true risks."""
+"""Cohorts: blocks of patients as events and true risks; a smaller cohort is the beginning of a larger one."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
-from ehr.simulator import records
-from ehr.simulator.course import Course, course, generator
-from ehr.simulator.visits import Visits, visits
+import polars as pl
 
-MECHANISMS = ("semi_markov",)
-MOST_PATIENTS = 2**40
+from ehr.codes import ancestors_of
+from ehr.simulator import blocks, records
+from ehr.simulator.course import BLOCK
+from ehr.simulator.graph import DISEASES
+from ehr.simulator.truth import TRUTH, truth
+
+MECHANISM = "semi_markov"
+MOST_PATIENTS, MOST_SEED = 100_000_000, 2**63
+FILE_BLOCKS = 12
+"""Blocks in a file at most: about a million events."""
+CODES = pl.Schema({"code": pl.String(), "description": pl.String(), "parent_codes": pl.List(pl.String)})
 
 
-class Block(NamedTuple):
-    """What was drawn for one block of patients."""
+class Span(NamedTuple):
+    """Blocks from `first` until before `last`, of a cohort of so many patients."""
 
-    course: Course
-    visits: Visits
-    written: records.Written
+    first: int
+    last: int
+    patients: int
 
 
-def draw_block(seed: int, block: int) -> Block:
-    """Draw one block of patients."""
-    draw = generator(seed, block)
-    lives = course(block, draw)
-    seen = visits(lives, draw)
-    return Block(lives, seen, records.write(lives, seen, draw))
+def check(patients: int, seed: int) -> None:
+    """Refuse what cannot be drawn.
+
+    Raises:
+        ValueError: the number of patients or the seed is out of range.
+    """
+    if not 1 <= patients <= MOST_PATIENTS:
+        raise ValueError(f"--patients is {patients:,}; expected 1 to {MOST_PATIENTS:,}")
+    if not 0 <= seed < MOST_SEED:
+        raise ValueError(f"--seed is {seed}; expected 0 to 2^63 - 1")
+
+
+def spans(patients: int) -> list[Span]:
+    """Divide the blocks of a cohort into files of near equal size."""
+    number = -(-patients // BLOCK)
+    files = -(-number // FILE_BLOCKS)
+    edges = [number * file // files for file in range(files + 1)]
+    return [Span(first, last, patients) for first, last in pairwise(edges)]
+
+
+def draw(span: Span, *, seed: int, with_truth: bool = True) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Draw some blocks of a cohort.
+
+    Args:
+        span: which blocks.
+        seed: of the cohort.
+        with_truth: whether to work out true risks, which takes longer than the events.
+
+    Returns:
+        EVENTS in canonical order, and TRUTH, without rows where it is not asked for.
+    """
+    events: list[pl.DataFrame] = []
+    risks: list[pl.DataFrame] = []
+    for number in range(span.first, span.last):
+        block = blocks.draw(seed, number)
+        events.append(records.events(block.course, block.written.rows))
+        risks.append(truth(block) if with_truth else pl.DataFrame(schema=TRUTH))
+    inside = pl.col("subject_id") < span.patients
+    return pl.concat(events).filter(inside), pl.concat(risks).filter(inside)
+
+
+def cohort(patients: int, *, seed: int, with_truth: bool = True) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Draw a cohort whole, in memory.
+
+    Args:
+        patients: their number; subjects are 0, 1, 2, ...
+        seed: of the cohort.
+        with_truth: whether to work out true risks.
+
+    Returns:
+        EVENTS in canonical order, and TRUTH.
+
+    Raises:
+        ValueError: the number of patients or the seed is out of range.
+    """
+    check(patients, seed)
+    return draw(Span(0, -(-patients // BLOCK), patients), seed=seed, with_truth=with_truth)
+
+
+def codes() -> pl.DataFrame:
+    """Return every code that a record may hold, with what it stands for in the simulator and its parents."""
+    told: dict[str, str] = {}
+    for disease in DISEASES:
+        name = disease.name.replace("_", " ")
+        told |= dict.fromkeys(disease.codes, name)
+        told[disease.symptom] = f"symptom, more often before {name} is diagnosed"
+        # A drug may serve several diseases.
+        told |= {drug: f"{told[drug]}, {name}" if drug in told else f"drug for {name}" for drug in disease.drugs}
+        if disease.lab:
+            told[disease.lab.code] = f"lab that {name} changes"
+    columns = {
+        "code": records.CODES,
+        "description": [told.get(code, "bears on no disease") for code in records.CODES],
+        "parent_codes": [list(ancestors_of(code)[:1]) for code in records.CODES],
+    }
+    return pl.DataFrame(columns, schema=CODES)

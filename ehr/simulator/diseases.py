@@ -88,9 +88,11 @@ class Disease:
 EARLY_YEARS = 0.4
 
 
-def lab(code: str, mean: float, personal: float, noise: float, shift: float, **more: float) -> Lab:
+def lab(
+    code: str, mean: float, personal: float, noise: float, shift: float, *, low: float = 0.0, high: float = 1e6
+) -> Lab:
     """Return a lab on its own scale."""
-    return Lab(code=f"LOINC//{code}", mean=mean, personal=personal, noise=noise, shift=shift, **more)
+    return Lab(code=f"LOINC//{code}", mean=mean, personal=personal, noise=noise, shift=shift, low=low, high=high)
 
 
 def log_lab(code: str, mean: float, shift: float, personal: float = 0.35, noise: float = 0.25) -> Lab:

@@ -37,7 +37,8 @@ DISEASES: tuple[Disease, ...] = (
         female=0.5, preclinical_years=1.2, visits=0.6, admissions=0.03,
     ),
     Disease(
-        name="anxiety", codes=icd("F41.1", "F41.9"), symptom="ICD10CM//R45.0", lab=lab("69737-5", 3, 1.2, 1.4, 7, high=21),
+        name="anxiety", codes=icd("F41.1", "F41.9"), symptom="ICD10CM//R45.0",
+        lab=lab("69737-5", 3, 1.2, 1.4, 7, high=21),
         drugs=atc("N05BA12"), rate=12, per_decade=-0.1, female=0.5, preclinical_years=1.2,
         raised_by={"depression": 0.8},
     ),
@@ -50,7 +51,8 @@ DISEASES: tuple[Disease, ...] = (
         per_decade=0.2, preclinical_years=1.5, visits=0.2, raised_by={"obesity": 0.6},
     ),
     Disease(
-        name="osteoarthritis", codes=icd("M17.9", "M17.11"), symptom="ICD10CM//M25.569", lab=log_lab("30341-2", 2.4, 0.6),
+        name="osteoarthritis", codes=icd("M17.9", "M17.11"), symptom="ICD10CM//M25.569",
+        lab=log_lab("30341-2", 2.4, 0.6),
         drugs=atc("M01AE01"), rate=22, per_decade=0.55, female=0.3, preclinical_years=3, raised_by={"obesity": 0.8},
     ),
     Disease(
@@ -70,7 +72,8 @@ DISEASES: tuple[Disease, ...] = (
         female=0.5, preclinical_years=1.5, admissions=0.03,
     ),
     Disease(
-        name="osteoporosis", codes=icd("M81.0"), symptom="ICD10CM//M54.9", lab=lab("1989-3", 32, 6, 4, -13, low=3, high=150),
+        name="osteoporosis", codes=icd("M81.0"), symptom="ICD10CM//M54.9",
+        lab=lab("1989-3", 32, 6, 4, -13, low=3, high=150),
         drugs=atc("M05BA04"), rate=7, per_decade=0.7, female=1.2, preclinical_years=3.5,
     ),
     Disease(
@@ -80,7 +83,8 @@ DISEASES: tuple[Disease, ...] = (
         raised_by={"hyperlipidemia": 0.9, "hypertension": 0.7, "smoking_dependence": 0.9, "type_2_diabetes": 0.7},
     ),
     Disease(
-        name="copd", codes=icd("J44.9", "J44.1"), symptom="ICD10CM//R05", lab=lab("59408-5", 97, 0.6, 0.7, -4, low=70, high=100),
+        name="copd", codes=icd("J44.9", "J44.1"), symptom="ICD10CM//R05",
+        lab=lab("59408-5", 97, 0.6, 0.7, -4, low=70, high=100),
         drugs=atc("R03BB04", "R03AK06"), rate=5, per_decade=0.5, preclinical_years=3, visits=0.8, admissions=0.22,
         early_admissions=0.3, readmission=0.22, fatality=0.022, raised_by={"smoking_dependence": 1.9, "asthma": 0.8},
     ),
@@ -123,7 +127,8 @@ DISEASES: tuple[Disease, ...] = (
     ),
     Disease(
         name="cirrhosis", codes=icd("K74.60", "K70.31"), symptom="ICD10CM//R18.8",
-        lab=lab("777-3", 250, 38, 18, -120, low=5, high=900), drugs=atc("A05AA02"), rate=1.2, per_decade=0.2, female=-0.4,
+        lab=lab("777-3", 250, 38, 18, -120, low=5, high=900), drugs=atc("A05AA02"), rate=1.2, per_decade=0.2,
+        female=-0.4,
         preclinical_years=4, admissions=0.4, readmission=0.3, fatality=0.08, raised_by={"alcohol_dependence": 2.4},
     ),
     Disease(
@@ -140,7 +145,8 @@ DISEASES: tuple[Disease, ...] = (
         admissions=0.1, raised_by={"ischemic_stroke": 1.8, "alcohol_dependence": 1.0},
     ),
     Disease(
-        name="rheumatoid_arthritis", codes=icd("M06.9", "M05.79"), symptom="ICD10CM//M25.50", lab=log_lab("11572-5", 2.2, 1.6),
+        name="rheumatoid_arthritis", codes=icd("M06.9", "M05.79"), symptom="ICD10CM//M25.50",
+        lab=log_lab("11572-5", 2.2, 1.6),
         drugs=atc("L04AX03", "L01FA01"), rate=1.0, per_decade=0.15, female=0.9, visits=0.8,
     ),
     Disease(
@@ -151,12 +157,14 @@ DISEASES: tuple[Disease, ...] = (
     ),
     Disease(
         name="sepsis", codes=icd("A41.9", "Z86.19"), symptom="ICD10CM//R68.83", acute=True, shape=1.0,
-        lab=log_lab("1988-5", 1.0, 2.0), drugs=atc("J01DD04"), rate=2.2, per_decade=0.65, preclinical_years=0.3, visits=0.1,
+        lab=log_lab("1988-5", 1.0, 2.0), drugs=atc("J01DD04"), rate=2.2, per_decade=0.65, preclinical_years=0.3,
+        visits=0.1,
         readmission=0.25, fatality=0.01, early_fatality=0.8,
         raised_by={"type_2_diabetes": 0.7, "cirrhosis": 1.3, "chronic_kidney_disease": 1.0},
     ),
     Disease(
-        name="hip_fracture", codes=icd("S72.001A", "Z87.310"), symptom="ICD10CM//R29.6", acute=True, rate=1.2, per_decade=1.0,
+        name="hip_fracture", codes=icd("S72.001A", "Z87.310"), symptom="ICD10CM//R29.6", acute=True, rate=1.2,
+        per_decade=1.0,
         female=0.4, preclinical_years=1.0, drugs=atc("M05BA07"), readmission=0.15, early_fatality=0.35,
         raised_by={"osteoporosis": 1.7, "dementia": 1.2},
     ),
@@ -166,7 +174,8 @@ DISEASES: tuple[Disease, ...] = (
         raised_by={"obesity": 0.7},
     ),
     Disease(
-        name="colorectal_cancer", codes=icd("C18.9", "C18.7"), symptom="ICD10CM//K62.5", lab=log_lab("2039-6", 0.6, 1.8),
+        name="colorectal_cancer", codes=icd("C18.9", "C18.7"), symptom="ICD10CM//K62.5",
+        lab=log_lab("2039-6", 0.6, 1.8),
         drugs=atc("L01BC02"), rate=2.2, per_decade=0.6, female=-0.2, preclinical_years=2.5, visits=1.5, admissions=0.15,
         early_admissions=1.2, readmission=0.2, fatality=0.08, early_fatality=0.1,
     ),
@@ -177,12 +186,14 @@ DISEASES: tuple[Disease, ...] = (
         raised_by={"smoking_dependence": 1.9, "copd": 1.0},
     ),
     Disease(
-        name="pancreatic_cancer", codes=icd("C25.9", "C25.0"), symptom="ICD10CM//R63.4", lab=log_lab("24108-3", 2.2, 2.0),
+        name="pancreatic_cancer", codes=icd("C25.9", "C25.0"), symptom="ICD10CM//R63.4",
+        lab=log_lab("24108-3", 2.2, 2.0),
         drugs=atc("L01BC05"), rate=0.4, per_decade=0.65, preclinical_years=1.2, visits=1.5, admissions=0.4,
         early_admissions=1.0, readmission=0.25, fatality=0.5, early_fatality=0.5, raised_by={"type_2_diabetes": 0.9},
     ),
     Disease(
-        name="breast_cancer", codes=icd("C50.919", "C50.911"), symptom="ICD10CM//N63.0", lab=log_lab("6875-9", 2.7, 1.0),
+        name="breast_cancer", codes=icd("C50.919", "C50.911"), symptom="ICD10CM//N63.0",
+        lab=log_lab("6875-9", 2.7, 1.0),
         drugs=atc("L02BA01"), rate=0.03, per_decade=0.3, female=4.5, visits=1.5, admissions=0.06, early_admissions=0.8,
         fatality=0.02,
     ),

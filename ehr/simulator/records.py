@@ -18,11 +18,11 @@ TREATED = 0.7
 """Share of the drift that is left once the disease is diagnosed."""
 SYMPTOM, SYMPTOM_PRECLINICAL = 0.012, 0.10
 """Chance that a visit records a disease's symptom: without it, and while it is preclinical."""
-NAMED, DRUG_ELSEWHERE, DRUG_THERE = 0.20, 0.12, 0.75
+NAMED, DRUG_ELSEWHERE, DRUG_THERE = 0.15, 0.10, 0.75
 """Chance that a visit for something else names a known disease; of its drug there, and at its own visits."""
-MEASURED, MEASURED_INPATIENT, MEASURED_THERE = 0.08, 0.14, 0.55
+MEASURED, MEASURED_INPATIENT, MEASURED_THERE = 0.06, 0.12, 0.55
 """Chance that a lab is measured at a visit, at an admission, and at a visit for its disease."""
-MINOR = 0.8
+MINOR = 0.4
 """Mean number of minor diagnoses a visit."""
 LATER_CODE_YEARS = 2.5
 NOISE_LABS = (
@@ -32,11 +32,11 @@ NOISE_LABS = (
 )
 MINOR_CODES = icd(
     "Z00.00", "J06.9", "M54.50", "N39.0", "L30.9", "H52.4", "K08.9", "B34.9", "S93.401A", "H10.9", "R10.9", "J30.9",
-    "M25.511", "K59.00", "L70.0", "H61.23", "J01.90", "R51.9", "N95.1", "G47.00", "Z23", "Z12.31", "M79.1", "K64.9",
+    "M25.511", "K59.00", "L70.0", "H61.23", "J01.90", "G43.909", "N95.1", "G47.00", "Z23", "Z12.31", "M79.1", "K64.9",
     "H26.9", "L60.0", "N40.0", "B35.1", "T14.90XA", "S61.009A", "R21", "A09", "Z01.419", "M72.2", "G56.00", "L82.1",
     "H40.9", "K57.30", "D22.9", "I83.90",
 )  # fmt: skip
-EMERGENCY_CODES = icd("K35.80", "N20.0", "K80.20", "R55", "S06.0X0A", "L03.90", "K56.609", "N10")
+EMERGENCY_CODES = icd("K35.80", "N20.0", "K80.20", "T78.40XA", "S06.0X0A", "L03.90", "K56.609", "N10")
 MINOR_DRUGS = atc("N02BE01", "M01AE02", "J01CA04", "R06AE07", "A02BC02", "D07AC01", "J01MA02", "N05CF01")
 PROCEDURES = ("ICD10PCS//4A023N7", "ICD10PCS//0BH17EZ", "ICD10PCS//0DTJ4ZZ", "ICD10PCS//30233N1", "ICD10PCS//5A1D70Z")
 SERVICES = ("HCPCS//G0439", "HCPCS//G0008", "HCPCS//G0101", "HCPCS//G0463")
@@ -156,7 +156,9 @@ def labs(visits: Visits, course: Course, known: Bools, draw: np.random.Generator
     value = level[visits.patient[at], disease] + drift + noise[disease] * draw.normal(size=len(at))
     logarithm = np.array([lab.logarithm for lab in held])
     low, high = np.array([lab.low for lab in held]), np.array([lab.high for lab in held])
-    written = np.clip(np.where(logarithm[disease], np.exp(np.minimum(value, 13.0)), value), low[disease], high[disease])
+    written: Floats = np.clip(
+        np.where(logarithm[disease], np.exp(np.minimum(value, 13.0)), value), low[disease], high[disease]
+    )
     code = np.array([NUMBER.get(lab.code, -1) for lab in held])[disease]
     measured = Measured(visits.patient[at], visits.start[at], disease, value)
     return rows(visits, at, code, 5, np.round(written, 3)), measured
@@ -166,7 +168,7 @@ def noise_labs(visits: Visits, patients: int, draw: np.random.Generator) -> list
     """Return labs that tell nothing."""
     found: list[Rows] = []
     for lab in NOISE_LABS:
-        at = np.flatnonzero(draw.random(len(visits.patient)) < np.where(visits.inpatient, 0.6, 0.12))
+        at = np.flatnonzero(draw.random(len(visits.patient)) < np.where(visits.inpatient, 0.3, 0.06))
         level = lab.mean + lab.personal * draw.normal(size=patients)
         value = level[visits.patient[at]] + lab.noise * draw.normal(size=len(at))
         value = np.clip(np.exp(value) if lab.logarithm else value, lab.low, lab.high)
@@ -197,7 +199,7 @@ def minor(visits: Visits, draw: np.random.Generator) -> list[Rows]:
     found = [rows(visits, at, numbers(MINOR_CODES)[popular], 0)]
     other = np.flatnonzero(visits.cause == OTHER)
     found.append(rows(visits, other, draw.choice(numbers(EMERGENCY_CODES), len(other)), 0))
-    for codes, chance, inpatient, minutes in ((MINOR_DRUGS, 0.25, 1.0, 10), (SERVICES, 0.3, 0.0, 15)):
+    for codes, chance, inpatient, minutes in ((MINOR_DRUGS, 0.25, 1.0, 10), (SERVICES, 0.15, 0.0, 15)):
         at = np.flatnonzero(draw.random(number) < np.where(visits.inpatient, chance * inpatient, chance))
         found.append(rows(visits, at, draw.choice(numbers(codes), len(at)), minutes))
     at = np.flatnonzero(visits.inpatient & (draw.random(number) < 0.4))

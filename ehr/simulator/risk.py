@@ -6,6 +6,7 @@ after LATENCY_DAYS. So each disease is filtered alone (a posterior over the time
 its symptom and its silence), carried forward alone, and what they bring is multiplied.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,19 +19,29 @@ from ehr.simulator.records import SYMPTOM, SYMPTOM_PRECLINICAL, Written, ramp
 from ehr.simulator.visits import RETURN_DAYS, SHORTEST_STAY, STAY_DAYS, Visits, other_admissions, readmission
 
 STEP_DAYS = 15.0
-AHEAD: Floats = np.arange(76) * STEP_DAYS
+AHEAD: Floats = np.arange(76, dtype=np.float64) * STEP_DAYS
 """Days after the prediction time at which risks are cumulated; linear in between."""
-BACK: Floats = np.arange(97) * (YEAR / 8)
+BACK: Floats = np.arange(97, dtype=np.float64) * (YEAR / 8)
 """Days before the prediction time between which an onset may lie."""
 SINCE: Floats = (BACK[:-1] + BACK[1:]) / 2
 STEPS = len(AHEAD) - 1
 
 
 class Query(NamedTuple):
-    """Q questions: which patient of the block, and when (days since 1970)."""
+    """Q questions: which patient of the block, when (days since 1970), and S steps ahead, STEPS at most."""
 
     patient: Ints
     day: Floats
+    steps: int = STEPS
+
+    @property
+    def ahead(self) -> Floats:
+        """Days after the prediction time at which risks are cumulated, [S + 1]."""
+        return AHEAD[: self.steps + 1]
+
+    def take(self, keep: Bools) -> "Query":
+        """Return the questions marked."""
+        return Query(self.patient[keep], self.day[keep], self.steps)
 
 
 class Future(NamedTuple):
@@ -39,13 +50,13 @@ class Future(NamedTuple):
     known: Bools
     """Whether it is diagnosed already, [Q, DISEASES]."""
     diagnosed: Floats
-    """Chance of its diagnosis in each step, without death, [DISEASES, Q, STEPS]."""
+    """Chance of its diagnosis in each step, without death, [DISEASES, Q, S]."""
     spared: Floats
-    """Chance that it has not killed, [DISEASES, Q, STEPS + 1]."""
+    """Chance that it has not killed, [DISEASES, Q, S + 1]."""
     quiet: Floats
-    """Chance that it has neither killed nor brought to hospital, [DISEASES, Q, STEPS + 1]."""
+    """Chance that it has neither killed nor brought to hospital, [DISEASES, Q, S + 1]."""
     admits: Floats
-    """Share of admissions among what ends that quiet, [DISEASES, Q, STEPS]."""
+    """Share of admissions among what ends that quiet, [DISEASES, Q, S]."""
 
 
 def silent(disease: Disease, days: Floats) -> Floats:
@@ -57,25 +68,25 @@ class Kernels(NamedTuple):
     """Fixed matrices of a disease: from an onset to its diagnosis, from a diagnosis to what it brings."""
 
     past: Floats
-    """Onset SINCE days ago -> diagnosis by step, given none so far, [BACK, STEPS]."""
+    """Onset SINCE days ago -> diagnosis by step, given none so far, [BACK, S]."""
     new: Floats
-    """Onset in a step ahead -> diagnosis by step, [STEPS, STEPS]."""
+    """Onset in a step ahead -> diagnosis by step, [S, S]."""
     killed: Floats
-    """Diagnosis in a step -> chance of death by it at AHEAD, [STEPS, STEPS + 1]."""
+    """Diagnosis in a step -> chance of death by it at AHEAD, [S, S + 1]."""
     disturbed: Floats
-    """Diagnosis in a step -> chance of death or admission at AHEAD, [STEPS, STEPS + 1]."""
+    """Diagnosis in a step -> chance of death or admission at AHEAD, [S, S + 1]."""
     admitted: Floats
-    """Diagnosis in a step -> chance that an admission came first, by step, [STEPS, STEPS]."""
+    """Diagnosis in a step -> chance that an admission came first, by step, [S, S]."""
 
 
-@lru_cache(maxsize=64)
-def kernels(number: int) -> Kernels:
-    """Return the fixed matrices of a disease."""
-    disease = DISEASES[number]
-    past = -np.diff(silent(disease, SINCE[:, None] + AHEAD[None, :]), axis=1)
+@lru_cache(maxsize=128)
+def kernels(number: int, steps: int) -> Kernels:
+    """Return the fixed matrices of a disease, so many steps ahead."""
+    disease, ahead = DISEASES[number], AHEAD[: steps + 1]
+    past = -np.diff(silent(disease, SINCE[:, None] + ahead[None, :]), axis=1)
     past /= np.maximum(silent(disease, SINCE), 1e-300)[:, None]
-    middle = (AHEAD[:-1] + AHEAD[1:]) / 2
-    after = AHEAD[None, :] - middle[:, None]
+    middle = (ahead[:-1] + ahead[1:]) / 2
+    after = ahead[None, :] - middle[:, None]
     new = -np.diff(silent(disease, after), axis=1)
     days = np.maximum(after, 0.0)
     deaths, stays = killing(disease, days), admitting(disease, days)
@@ -133,9 +144,9 @@ def symptom_evidence(number: int, query: Query, visits: Visits, written: Written
     ratio = np.where(seen, np.log(SYMPTOM_PRECLINICAL / SYMPTOM), np.log((1 - SYMPTOM_PRECLINICAL) / (1 - SYMPTOM)))
     ago = query.day[asks] - visits.start[row]
     cell = np.searchsorted(SINCE, ago, side="left")
-    total = np.zeros((len(query.day), len(SINCE) + 1))
-    np.add.at(total, (asks, cell), ratio)
-    return np.cumsum(total[:, :-1], axis=1)
+    total: Floats = np.zeros(len(query.day) * (len(SINCE) + 1))
+    total += np.bincount(asks * (len(SINCE) + 1) + cell, ratio, len(total))
+    return np.cumsum(total.reshape(len(query.day), -1)[:, :-1], axis=1)
 
 
 def marker_evidence(number: int, query: Query, written: Written) -> Floats:
@@ -166,36 +177,36 @@ def marker_evidence(number: int, query: Query, written: Written) -> Floats:
 
 
 def diagnoses_ahead(number: int, course: Course, query: Query, visits: Visits, written: Written) -> Floats:
-    """Return the chance of a diagnosis in each step ahead, death apart, given none so far, [Q, STEPS]."""
+    """Return the chance of a diagnosis in each step ahead, death apart, given none so far, [Q, S]."""
     belief = posterior(number, course, query, visits, written)
     entry = course.people.entry[query.patient]
-    hazard = at(course.cumulative[number][query.patient], entry, query.day[:, None] + AHEAD[None, :])
+    hazard = at(course.cumulative[number][query.patient], entry, query.day[:, None] + query.ahead[None, :])
     onset = -np.diff(np.exp(-(hazard - hazard[:, :1])), axis=1)
-    tables = kernels(number)
+    tables = kernels(number, query.steps)
     return belief[:, :-1] @ tables.past + belief[:, -1:] * (onset @ tables.new)
 
 
 def future(course: Course, query: Query, visits: Visits, written: Written) -> Future:
     """Return what every disease brings to every question."""
-    number, asked = len(DISEASES), len(query.day)
+    number, asked, steps = len(DISEASES), len(query.day), query.steps
     known = course.diagnosis[query.patient] <= query.day[:, None]
-    diagnosed = np.zeros((number, asked, STEPS))
-    spared, quiet = np.ones((number, asked, STEPS + 1)), np.ones((number, asked, STEPS + 1))
-    admits = np.zeros((number, asked, STEPS))
+    diagnosed = np.zeros((number, asked, steps))
+    spared, quiet = np.ones((number, asked, steps + 1)), np.ones((number, asked, steps + 1))
+    admits = np.zeros((number, asked, steps))
     for i, disease in enumerate(DISEASES):
         has, free = known[:, i], ~known[:, i]
         if has.any():
             ago = (query.day - course.diagnosis[query.patient, i])[has, None]
-            deaths = killing(disease, ago + AHEAD) - killing(disease, ago)
-            stays = admitting(disease, ago + AHEAD) - admitting(disease, ago)
+            deaths = killing(disease, ago + query.ahead) - killing(disease, ago)
+            stays = admitting(disease, ago + query.ahead) - admitting(disease, ago)
             spared[i, has], quiet[i, has] = np.exp(-deaths), np.exp(-deaths - stays)
-            steps = np.diff(stays, axis=1)
-            admits[i, has] = steps / np.maximum(steps + np.diff(deaths, axis=1), 1e-300)
+            more = np.diff(stays, axis=1)
+            admits[i, has] = more / np.maximum(more + np.diff(deaths, axis=1), 1e-300)
         if free.any():
-            some = Query(query.patient[free], query.day[free])
+            some = query.take(free)
             mass = diagnoses_ahead(i, course, some, visits, written)
             diagnosed[i, free] = mass
-            tables = kernels(i)
+            tables = kernels(i, query.steps)
             spared[i, free] = 1 - mass @ tables.killed
             if disease.acute:
                 quiet[i, free, 1:] = 1 - np.cumsum(mass, axis=1)
@@ -208,14 +219,14 @@ def future(course: Course, query: Query, visits: Visits, written: Written) -> Fu
 
 
 def others(course: Course, query: Query) -> Floats:
-    """Return the chance of no death from causes outside the graph, [Q, STEPS + 1]."""
+    """Return the chance of no death from causes outside the graph, [Q, S + 1]."""
     entry = course.people.entry[query.patient]
-    hazard = at(background(course.people)[query.patient], entry, query.day[:, None] + AHEAD[None, :])
+    hazard = at(background(course.people)[query.patient], entry, query.day[:, None] + query.ahead[None, :])
     return np.exp(-(hazard - hazard[:, :1]))
 
 
-def pending(course: Course, query: Query, visits: Visits) -> Floats:
-    """Return the cumulated rate of readmissions that past admissions still bring, [Q, STEPS + 1].
+def pending(query: Query, visits: Visits) -> Floats:
+    """Return the cumulated rate of readmissions that past admissions still bring, [Q, S + 1].
 
     A stay that goes on at the prediction time ends after an exponential time, as every stay does.
     """
@@ -225,12 +236,12 @@ def pending(course: Course, query: Query, visits: Visits) -> Floats:
     mean = readmission(visits.cause[row])[:, None]
     home = visits.end[row] <= query.day[asks]
     gone = np.where(home, query.day[asks] - visits.end[row], 0.0)[:, None]
-    discharged = np.exp(-gone / RETURN_DAYS) * -np.expm1(-AHEAD[None, :] / RETURN_DAYS)
+    discharged = np.exp(-gone / RETURN_DAYS) * -np.expm1(-query.ahead[None, :] / RETURN_DAYS)
     wait = np.maximum(SHORTEST_STAY - (query.day[asks] - visits.start[row]), 0.0)[:, None]
-    ahead = np.maximum(AHEAD[None, :] - wait, 0.0)
+    ahead = np.maximum(query.ahead[None, :] - wait, 0.0)
     slow, fast = np.exp(-ahead / RETURN_DAYS), np.exp(-ahead / STAY_DAYS)
     lying = 1 - (RETURN_DAYS * slow - STAY_DAYS * fast) / (RETURN_DAYS - STAY_DAYS)
-    total = np.zeros((len(query.day), STEPS + 1))
+    total = np.zeros((len(query.day), query.steps + 1))
     np.add.at(total, asks, mean * np.where(home[:, None], discharged, lying))
     return total
 
@@ -239,35 +250,49 @@ def between(cumulated: Floats, gap: float, horizon: float) -> Floats:
     """Return how much a quantity cumulated at AHEAD grows in (gap, gap + horizon], [Q]."""
 
     def value(day: float) -> Floats:
-        step = min(int(day // STEP_DAYS), STEPS - 1)
+        step = min(int(day // STEP_DAYS), cumulated.shape[1] - 2)
         share = day / STEP_DAYS - step
         return cumulated[:, step] * (1 - share) + cumulated[:, step + 1] * share
 
     return value(gap + horizon) - value(gap)
 
 
-def incident(ahead: Future, rest: Floats, number: int, gap: float, horizon: float) -> Floats:
-    """Return the risk of a diagnosis in the window before death, given none within the gap, [Q].
+def summed(steps: Floats) -> Floats:
+    """Return the cumulated sum of steps, [Q, S] -> [Q, S + 1]."""
+    return np.concatenate([np.zeros((len(steps), 1)), np.cumsum(steps, axis=1)], axis=1)
 
-    Samples diagnosed within the gap count as prior cases and are not asked, hence the division.
+
+def windows(cumulated: Floats, gap: float, horizons: Sequence[int]) -> Floats:
+    """Return the risk of each window, [Q, H], given no event within the gap.
+
+    Samples with the event within the gap count as prior cases and are not asked, hence the division.
     """
-    alive = rest * np.prod(np.delete(ahead.spared, number, axis=0), axis=0)
-    steps = ahead.diagnosed[number] * (alive[:, :-1] + alive[:, 1:]) / 2
-    cumulated = np.concatenate([np.zeros((len(steps), 1)), np.cumsum(steps, axis=1)], axis=1)
-    return between(cumulated, gap, horizon) / (1 - between(cumulated, 0.0, gap))
+    free = 1 - between(cumulated, 0.0, gap) if gap else 1.0
+    return np.stack([between(cumulated, gap, horizon) / free for horizon in horizons], axis=1)
 
 
-def dying(ahead: Future, rest: Floats, gap: float, horizon: float) -> Floats:
-    """Return the risk of death in the window, given that it is not within the gap, [Q]."""
-    dead = 1 - rest * np.prod(ahead.spared, axis=0)
-    return between(dead, gap, horizon) / (1 - between(dead, 0.0, gap))
+def living(ahead: Future, rest: Floats) -> Floats:
+    """Return the chance of being alive, [Q, S + 1]; `rest` is what `others` returns."""
+    return rest * np.prod(ahead.spared, axis=0)
+
+
+def incident(ahead: Future, alive: Floats, number: int, gap: float, horizons: Sequence[int]) -> Floats:
+    """Return the risk of a diagnosis in each window before death, [Q, H]; `alive` is what `living` returns."""
+    others_spare = alive / np.maximum(ahead.spared[number], 1e-300)
+    steps = ahead.diagnosed[number] * (others_spare[:, :-1] + others_spare[:, 1:]) / 2
+    return windows(summed(steps), gap, horizons)
+
+
+def dying(alive: Floats, gap: float, horizons: Sequence[int]) -> Floats:
+    """Return the risk of death in each window, [Q, H]; `alive` is what `living` returns."""
+    return windows(1 - alive, gap, horizons)
 
 
 def admission(ahead: Future, course: Course, query: Query, visits: Visits, horizon: float) -> Floats:
     """Return the risk of an admission within so many days, before death, [Q]."""
     entry = course.people.entry[query.patient]
-    elsewhere = at(other_admissions(course.people)[query.patient], entry, query.day[:, None] + AHEAD[None, :])
-    stays = elsewhere - elsewhere[:, :1] + pending(course, query, visits)
+    elsewhere = at(other_admissions(course.people)[query.patient], entry, query.day[:, None] + query.ahead[None, :])
+    stays = elsewhere - elsewhere[:, :1] + pending(query, visits)
     deaths = -np.log(others(course, query))
     quiet = np.prod(ahead.quiet, axis=0) * np.exp(-stays - deaths)
     # Rates of the first event of each disease, by step, and of what lies outside the graph.
@@ -275,5 +300,4 @@ def admission(ahead: Future, course: Course, query: Query, visits: Visits, horiz
     to_hospital = (rates * ahead.admits).sum(axis=0) + np.diff(stays, axis=1)
     share = to_hospital / np.maximum(rates.sum(axis=0) + np.diff(stays + deaths, axis=1), 1e-300)
     steps = -np.diff(quiet, axis=1) * share
-    cumulated = np.concatenate([np.zeros((len(steps), 1)), np.cumsum(steps, axis=1)], axis=1)
-    return between(cumulated, 0.0, horizon)
+    return between(summed(steps), 0.0, horizon)

@@ -131,7 +131,21 @@ def made(patient: Ints, start: Floats, cause: int, draw: np.random.Generator, **
 
 def joined(parts: list[Visits]) -> Visits:
     """Put visits of several kinds together."""
-    return Visits(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))  # pyright: ignore[reportArgumentType]
+    return Visits(
+        np.concatenate([part.patient for part in parts]),
+        np.concatenate([part.start for part in parts]),
+        np.concatenate([part.end for part in parts]),
+        np.concatenate([part.inpatient for part in parts]),
+        np.concatenate([part.cause for part in parts]),
+        np.concatenate([part.first for part in parts]),
+    )
+
+
+def taken(held: Visits, rows: Ints) -> Visits:
+    """Return the visits in some rows, in that order."""
+    return Visits(
+        held.patient[rows], held.start[rows], held.end[rows], held.inpatient[rows], held.cause[rows], held.first[rows]
+    )
 
 
 def clinic(course: Course, draw: np.random.Generator) -> list[Visits]:
@@ -171,7 +185,5 @@ def visits(course: Course, draw: np.random.Generator) -> Visits:
     """Draw all visits under observation, sorted by patient and time."""
     seeds = joined(admitted(course, draw))
     found = joined([seeds, *returns(seeds, draw), *clinic(course, draw)])
-    within = found.start <= course.end[found.patient]
-    found = Visits(*(column[within] for column in found))
-    order = np.lexsort((found.start, found.patient))
-    return Visits(*(column[order] for column in found))
+    found = taken(found, np.flatnonzero(found.start <= course.end[found.patient]))
+    return taken(found, np.lexsort((found.start, found.patient)))
