@@ -123,6 +123,15 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     return manifest
 
 
+def kind_of(folder: Path) -> str | None:
+    """Return the kind of artefact that a folder holds, None where it is none of ours."""
+    try:
+        manifest: Any = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return str(manifest.get("kind")) if isinstance(manifest, dict) else None
+
+
 def verify(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Compare every file with the manifest.
 

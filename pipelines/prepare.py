@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     given = parser().parse_args(argv)
     if given.outcomes and given.labels:
         raise ValueError("--outcomes and --labels were both given; expected one of them")
-    if (given.source / artefacts.MANIFEST).is_file() and given.outcomes:
+    if artefacts.kind_of(given.source) == "cohort" and given.outcomes:
         manifest = relabel(given.source, given.cohort, given.outcomes, overwrite=given.overwrite, workers=given.workers)
     else:
         try:
