@@ -268,6 +268,18 @@ class Vocabulary:
             token[rows] = first[at] + bins
         return token
 
+    def count_unknown(self, codes: pl.Series) -> tuple[int, int]:
+        """Return how many events may become input, and of those the ones without a token or known ancestor.
+
+        Args:
+            codes: of events, str or categorical [N].
+        """
+        names, position = distinct(codes)
+        rows = np.bincount(position, minlength=len(names))
+        read = ~np.array(match(names, self.settings.exclude), dtype=bool)
+        unknown = np.array([self.nearest(name) == UNK for name in names], dtype=bool)
+        return int(rows[read].sum()), int(rows[read & unknown].sum())
+
     def ancestor_lists(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return ancestors as a ragged array: offsets i64 [V + 1] and ids i64 [N]."""
         lengths = [len(chain) for chain in self.ancestors]

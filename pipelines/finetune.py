@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
 
     def finish(folder: Path) -> None:
         network = training.finished(made, folder)
-        for name in ("vocabulary.json", "outcomes.yaml"):
+        for name in ("vocabulary.json", "outcomes.yaml", "quality.json"):
             shutil.copyfile(cohort.path / name, folder / name)
         calibrate(network, cohort, folder)
         artefacts.write_manifest(

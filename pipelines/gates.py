@@ -15,19 +15,10 @@ from ehr.quality.thresholds import Measure, Thresholds
 from ehr.vocabulary import Vocabulary, merge
 from pipelines.artefacts import write_json
 
-# MIMIC's dates are shifted to the years 2100 to 2210.
-SHIFTED = {"mimic": "2300-01-01"}
-
 
 def preload() -> None:
     """Import Great Expectations; it takes seconds, so a thread does it while workers read."""
     importlib.import_module("ehr.quality.suites")
-
-
-def end_of_now(thresholds: Thresholds, format: str) -> int:
-    """Return the end of the day that counts as today, microseconds since 1970."""
-    shifted = Thresholds(now=SHIFTED.get(format)) if thresholds.now is None else thresholds
-    return shifted.end_of_now()
 
 
 def hold(

@@ -66,7 +66,8 @@ def patients(vocabulary: Vocabulary, number: int = len(EVENTS_OF), *, seed: int 
 def latest(events: pl.DataFrame) -> list[Query]:
     """Return each patient's last event as a query."""
     last = events.group_by("subject_id").agg(pl.col("time").max()).sort("subject_id")
-    return [Query(int(subject), int(time)) for subject, time in zip(last["subject_id"], last["time"].to_physical())]
+    last = last.with_columns(pl.col("time").to_physical())
+    return [Query(int(subject), int(time)) for subject, time in last.iter_rows()]
 
 
 def samples(events: pl.DataFrame, vocabulary: Vocabulary, queries: Sequence[Query], max_tokens: int) -> list[Sample]:

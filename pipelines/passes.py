@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ehr.codes import distinct, match
 from ehr.events import write
 from ehr.outcomes import exchange
 from ehr.outcomes.labels import label
@@ -21,7 +20,7 @@ from ehr.splits import FRACTIONS, by_hash, halved, listed
 from ehr.timelines import Shard as TimelineShard
 from ehr.timelines import build
 from ehr.timelines import write as write_timelines
-from ehr.vocabulary import UNK, Settings, Vocabulary, count
+from ehr.vocabulary import Settings, Vocabulary, count
 from pipelines import shards
 
 
@@ -155,7 +154,7 @@ def tokenise(task: LabelTask) -> Tokenised:
     write_timelines(table, task.folder / "timelines" / f"{task.number:05d}.arrow")
     made = TimelineShard(table)
     labels, labelled = write_labels(task, events)
-    seen, unknown = unknown_codes(events, task.vocabulary)
+    seen, unknown = task.vocabulary.count_unknown(events["code"])
     counts = sequences.measure_timelines(
         made.offsets, made.visit, made.time, longest_tokens=task.thresholds.longest_tokens
     ) | sequences.measure_labels(labels, events)
@@ -178,15 +177,6 @@ def write_labels(task: LabelTask, events: pl.DataFrame) -> tuple[pl.DataFrame, L
     labels.write_parquet(path, compression="zstd", compression_level=1)
     counts = prevalence(labels.lazy(), pl.scan_parquet(task.folder / "splits.parquet"))
     return labels, Labelled(attrition, counts)
-
-
-def unknown_codes(events: pl.DataFrame, vocabulary: Vocabulary) -> tuple[int, int]:
-    """Return events that may become input, and those of them whose code has no token nor known ancestor."""
-    names, position = distinct(events["code"])
-    rows = np.bincount(position, minlength=len(names))
-    input_codes = ~np.array(match(names, vocabulary.settings.exclude), dtype=bool)
-    unknown = np.array([vocabulary.nearest(name) == UNK for name in names], dtype=bool)
-    return int(rows[input_codes].sum()), int(rows[input_codes & unknown].sum())
 
 
 def prevalence(labels: pl.LazyFrame, splits: pl.LazyFrame) -> pl.DataFrame:

@@ -119,7 +119,7 @@ def watched(what: str, results: Iterator[Result], number: int) -> Iterator[Resul
 
 def first_pass(hands: Pool, source: Source, folder: Path, plan: Plan) -> list[Checked]:
     """Check and write every shard, and refuse a source that cannot make a cohort."""
-    now = gates.end_of_now(plan.thresholds, source.format)
+    now = plan.thresholds.end_of_now(source.format)
     with tempfile.TemporaryDirectory(prefix=".spread-", dir=folder) as spread:
         tasks = [CheckTask(shard, folder, plan, now) for shard in shards.divide(source, Path(spread))]
         found = list(watched("checking records, shards", hands.map(passes.check, tasks), len(tasks)))

@@ -72,9 +72,7 @@ def open_release(path: Path, *, device: str = "cpu", threads: int = 1, trusted: 
     calibration = calibrations.from_json(json.loads((path / "calibration.json").read_text(encoding="utf-8")))
     session = open_session(path / MODEL, device=device, threads=threads)
     if vocabulary.digest != manifest["vocabulary"]:
-        raise ValueError(
-            f"{path}: vocabulary.json is not the one that {MODEL} was made with; copy the whole folder again"
-        )
+        raise ValueError(f"{path}: vocabulary.json is not that of {MODEL}; copy the whole folder again")
     if (session.outcomes, session.horizons) != registry.horizons.shape:
         raise ValueError(f"{path}: {MODEL} and outcomes.yaml disagree on outcomes; copy the whole folder again")
     thresholds = Thresholds.load(path / "quality.json")

@@ -70,21 +70,19 @@ def keep_for(graph: Any, output: str) -> None:  # noqa: ANN401  a GraphProto
 
 def tail(calibration: Mapping[str, npt.NDArray[np.float32]], horizons: int) -> tuple[list[Any], list[Any]]:
     """Return the nodes and constants from `logit` to `probability`."""
-    shapes = {"slope": (-1, 1), "intercept": (-1, 1), "knots": (-1, 1), "widths": (-1, 1), "slopes": (-1, 1)}
     held: dict[str, npt.NDArray[Any]] = {}
     for part in PARTS:
         values = np.asarray(calibration[part], dtype=np.float32)
         # [K] becomes [K, 1]; [K, J] becomes [K, 1, J]: beside the horizons.
-        held[part] = values.reshape(shapes[part]) if values.ndim == 1 else values[:, None, :]
+        held[part] = values[:, None] if values.ndim == 1 else values[:, None, :]
     held |= {"zero": np.zeros((), np.float32), "last": np.array([-1], np.int64)}
 
     def name(part: str) -> str:
         return PREFIX + part
 
     def node(kind: str, inputs: list[str], output: str, **settings: Any) -> Any:  # noqa: ANN401  a NodeProto
-        return helper.make_node(
-            kind, inputs, [output], name=f"{PREFIX}{kind}.{output.removeprefix(PREFIX)}", **settings
-        )
+        title = f"{PREFIX}{kind}.{output.removeprefix(PREFIX)}"
+        return helper.make_node(kind, inputs, [output], name=title, **settings)
 
     nodes = [
         node("Unsqueeze", [LOGIT, name("last")], name("wide")),

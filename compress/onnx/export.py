@@ -59,9 +59,7 @@ def export(
     assert program is not None
     model = program.model_proto
     if model.ByteSize() > LARGEST:
-        raise ValueError(
-            f"export: {model.ByteSize():,} bytes; one file holds at most {LARGEST:,}; use a smaller network"
-        )
+        raise ValueError(f"export: {model.ByteSize():,} bytes; a file holds {LARGEST:,}; use a smaller network")
     return clean(model)
 
 

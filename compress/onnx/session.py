@@ -80,9 +80,7 @@ def open_session(path: Path, *, device: str = "cpu", threads: int = 1) -> Sessio
         version = onnxruntime.__version__
         raise ValueError(f"{path}: onnxruntime {version} cannot open it ({line}); export it again") from None
     if runtime.get_providers()[0] != PROVIDERS[device]:
-        raise ValueError(
-            f"device {device}: onnxruntime fell back to {runtime.get_providers()[0]}; mend the driver, or use cpu"
-        )
+        raise ValueError(f"device {device}: onnxruntime fell back to the CPU; mend the driver, or use cpu")
     outcomes, horizons = checked(runtime, path)
     return Session(runtime, outcomes, horizons, PROVIDERS[device])
 

@@ -17,6 +17,8 @@ SETTINGS = ("min_count", "unit_drift", "longest_tokens", "now", "ranges")
 # One laboratory that changes its unit is one code: `min_count` does not excuse it.
 EXACT = ("drifted_codes",)
 DAY_MICROSECONDS = 86_400_000_000
+# MIMIC's dates are shifted to the years 2100 to 2210.
+SHIFTED = {"mimic": "2300-01-01"}
 
 
 class Measure(NamedTuple):
@@ -135,9 +137,14 @@ class Thresholds:
         few = self.min_count - 1 if share > 0 and gate not in EXACT else 0
         return max(math.floor(share * of + 1e-9), few)
 
-    def end_of_now(self) -> int:
-        """Return the end of the day that counts as today, microseconds since 1970."""
-        day = parse_day(self.now) if self.now else datetime.now(UTC).date()
+    def end_of_now(self, format: str = "") -> int:
+        """Return the end of the day that counts as today, microseconds since 1970.
+
+        Args:
+            format: of the source; some shift all dates.
+        """
+        stated = self.now or SHIFTED.get(format)
+        day = parse_day(stated) if stated else datetime.now(UTC).date()
         return (day - date(1970, 1, 1)).days * DAY_MICROSECONDS + DAY_MICROSECONDS - 1
 
     @classmethod

@@ -9,6 +9,7 @@ from ehr import timelines
 from ehr.events import EVENTS
 from ehr.outcomes.labels import label
 from ehr.outcomes.registry import dump, load
+from ehr.quality.thresholds import Thresholds
 from ehr.splits import by_hash
 from ehr.vocabulary import Settings, Vocabulary, count, merge
 from pipelines import artefacts
@@ -78,5 +79,6 @@ def write(folder: Path, patients: int = 120, *, seed: int = 0, outcomes: str = O
         part.write_parquet(folder / "events" / f"{at:05d}.parquet")
         timelines.write(timelines.build(part, vocabulary), folder / "timelines" / f"{at:05d}.arrow")
         label(part, registry)[0].write_parquet(folder / "labels" / f"{at:05d}.parquet")
+    Thresholds().save(folder / "quality.json")
     artefacts.write_manifest(folder, "cohort", shards=shards, vocabulary=vocabulary.digest)
     return folder

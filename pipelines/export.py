@@ -1,0 +1,207 @@
+"""`anamnesis export`: a fine-tuned run to a release: one ONNX file and its proof."""
+
+import argparse
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from compress.onnx.calibration import calibrate
+from compress.onnx.export import export as to_onnx
+from compress.onnx.manifest import describe
+from compress.onnx.parity import Parity, enforce, parity
+from compress.onnx.session import open_session
+from ehr import calibration as calibrations
+from ehr.calibration import Calibration
+from ehr.model import Anamnesis, OutcomeScorer
+from ehr.outcomes.registry import Registry, load
+from ehr.quality.thresholds import Thresholds
+from ehr.timelines import Sample
+from ehr.vocabulary import Vocabulary
+from pipelines import artefacts, card, golden
+from pipelines.cohort import open_cohort
+from pipelines.predict import load_network, logits
+from pipelines.progress import say
+from pipelines.release import MODEL, Release, answer, open_release, write_golden, write_sums
+from pipelines.samples import samples_and_labels
+
+EXAMPLES = """examples:
+  anamnesis export finetuned/ release/
+  anamnesis export finetuned/ release/ --cohort cohort/ --report report/ --card card.yaml
+"""
+TOLERANCE = 1e-4
+"""Largest difference of logits between torch and the exported file."""
+ARTIFICIAL = 64
+"""Artificial patients whose logits are compared, beside those of a cohort."""
+LEAST_RUNTIME = "1.20"
+
+
+class Run(NamedTuple):
+    """A fine-tuned run, read."""
+
+    manifest: dict[str, Any]
+    network: Anamnesis
+    vocabulary: Vocabulary
+    registry: Registry
+    calibration: Calibration
+    thresholds: Thresholds
+
+
+def read_run(path: Path) -> Run:
+    """Read a fine-tuned run.
+
+    Raises:
+        ValueError: it is no whole run, or was only pretrained.
+    """
+    manifest = artefacts.read_manifest(path, "run")
+    if manifest["stage"] != "finetune":
+        raise ValueError(f"{path}: was only pretrained and knows no outcomes; expected a run of anamnesis finetune")
+    artefacts.verify(path, manifest)
+    quality = path / "quality.json"
+    return Run(
+        manifest,
+        load_network(path),
+        Vocabulary.load(path / "vocabulary.json"),
+        load(path / "outcomes.yaml"),
+        calibrations.from_json(json.loads((path / "calibration.json").read_text(encoding="utf-8"))),
+        Thresholds.load(quality) if quality.is_file() else Thresholds(),
+    )
+
+
+def graph(run: Run) -> Any:  # noqa: ANN401  a ModelProto
+    """Return the checked ONNX model of a run, with its calibration inside."""
+    scorer = OutcomeScorer(run.network, run.calibration)
+    # Two samples of three tokens: sizes that no other axis has.
+    example = {
+        "token": torch.full((2, 3), 3, dtype=torch.int64),
+        "visit": torch.ones((2, 3), dtype=torch.int32),
+        "age_days": torch.ones((2, 3)),
+        "query_age_days": torch.full((2,), 2.0),
+    }
+    axes = {name: ("batch", "seq")[: tensor.dim()] for name, tensor in example.items()}
+    return calibrate(to_onnx(scorer, example, axes, ("logit", "probability")), run.calibration._asdict())
+
+
+def export(
+    run: Path,
+    release: Path,
+    *,
+    cohort: Path | None = None,
+    report: Path | None = None,
+    card_file: Path | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Make a release and return its manifest.
+
+    Args:
+        run: a fine-tuned run.
+        release: folder to be made.
+        cohort: where torch and the file are compared too, on the calibration split.
+        report: made by anamnesis evaluate, for the card.
+        card_file: what people state of the model, YAML.
+        overwrite: replace a release that stands there.
+
+    Raises:
+        ValueError: bad input, or the file's logits differ from torch's; nothing is left behind.
+    """
+    artefacts.refuse_existing(release, overwrite=overwrite)
+    texts = card.stated(card_file)
+    if report is not None:
+        artefacts.read_manifest(report, "report")
+    read = read_run(run)
+    limit = int(read.manifest["max_length"])
+    say(f"export: {read.manifest['parameters']:,} parameters, {len(read.registry.names)} outcomes")
+    model = graph(read)
+    with artefacts.build(release, overwrite=overwrite) as folder:
+        artefacts.write_bytes(folder / MODEL, model.SerializeToString(deterministic=True))
+        for name in ("vocabulary.json", "outcomes.yaml", "calibration.json"):
+            shutil.copyfile(run / name, folder / name)
+        read.thresholds.save(folder / "quality.json")
+        events = golden.patients(read.vocabulary)
+        queries = golden.latest(events)
+        asked = golden.samples(events, read.vocabulary, queries, limit)
+        write_golden(folder, events, queries, logits(read.network, asked), tolerance=TOLERANCE)
+        found = compare(read, folder, comparisons(read, cohort, limit))
+        say(f"parity: logits differ from torch by at most {found.max_abs:.2g} over {found.samples:,} samples")
+        enforce(found, TOLERANCE)
+        facts = {
+            **describe(model),
+            "least_onnxruntime": LEAST_RUNTIME,
+            "method": "fp32",
+            "model_bytes": (folder / MODEL).stat().st_size,
+            "parity": found._asdict(),
+            "trained_on": {key: read.manifest[key] for key in ("cohort", "samples", "pretrained")},
+        }
+        told = card.record(read.registry, facts, texts, card.performance(report, "anamnesis"))
+        artefacts.write_json(folder / "card.json", told)
+        artefacts.write_bytes(folder / "card.md", card.page(told).encode())
+        outcomes = [{"name": o.name, "horizons_days": list(o.horizons_days)} for o in read.registry.outcomes]
+        manifest = artefacts.write_manifest(
+            folder,
+            "release",
+            vocabulary=read.vocabulary.digest,
+            outcomes=outcomes,
+            disabled=read.manifest["disabled"],
+            max_tokens=limit,
+            run=artefacts.digest(run / artefacts.MANIFEST),
+            golden={"events": "golden.parquet", "logits": "golden.json", "tolerance": TOLERANCE},
+            **facts,
+        )
+        write_sums(folder)
+        # Opened as a hospital opens it: checksums, and the golden pair from its raw events.
+        open_release(folder)
+    return manifest
+
+
+def comparisons(run: Run, cohort: Path | None, limit: int) -> list[Sample]:
+    """Return the samples on which torch and the file are compared."""
+    events = golden.patients(run.vocabulary, ARTIFICIAL, seed=1)
+    samples = golden.samples(events, run.vocabulary, golden.latest(events), limit)
+    if cohort is None:
+        return samples
+    held = open_cohort(cohort)
+    if held.vocabulary.digest != run.vocabulary.digest:
+        raise ValueError(f"{cohort}: has another vocabulary than the run; give the cohort it was trained on")
+    return samples + samples_and_labels(held, "calibration", limit)[1]
+
+
+def compare(run: Run, folder: Path, samples: Sequence[Sample]) -> Parity:
+    """Compare torch with the file on samples."""
+    session = open_session(folder / MODEL, threads=torch.get_num_threads())
+    # Only the session and the manifest's limit are asked of a release here.
+    release = Release(folder, {}, run.vocabulary, run.registry, run.calibration, run.thresholds, session)
+    reference: npt.NDArray[np.float32] = logits(run.network, samples)
+    return parity(reference, answer(release, samples)[0])
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the verb."""
+    parser = argparse.ArgumentParser(
+        "anamnesis export",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", type=Path, help="run of anamnesis finetune")
+    parser.add_argument("release", type=Path, help="folder to be made")
+    parser.add_argument("--cohort", type=Path, help="compare torch and the file on its calibration split too")
+    parser.add_argument("--report", type=Path, help="made by anamnesis evaluate; its figures go into the card")
+    parser.add_argument("--card", type=Path, help=f"what people state of the model, YAML: {', '.join(card.STATED)}")
+    parser.add_argument("--overwrite", action="store_true", help="replace a release that stands there")
+    given = parser.parse_args(argv)
+    manifest = export(
+        given.run,
+        given.release,
+        cohort=given.cohort,
+        report=given.report,
+        card_file=given.card,
+        overwrite=given.overwrite,
+    )
+    size = manifest["model_bytes"] / 1e6
+    say(f"{given.release}: {MODEL} of {size:.1f} MB, opset 20; the golden pair holds")
+    return 0
