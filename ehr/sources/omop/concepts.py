@@ -10,7 +10,7 @@ from ehr.sources.omop.columns import integer, text
 from ehr.sources.omop.files import Table, damaged
 
 # All others are written in capitals, blanks as underscores.
-PREFIXES: Mapping[str, str] = MappingProxyType({"CPT4": "CPT"})
+PREFIXES: Mapping[str, str] = MappingProxyType({"CPT4": "CPT", "ICD9Proc": "ICD9PCS"})
 CONCEPTS = pl.Schema({"concept": pl.Int64(), "code": pl.String(), "name": pl.String()})
 EDGES = pl.Schema({"child": pl.Int64(), "parent": pl.Int64()})
 
