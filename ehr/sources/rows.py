@@ -10,6 +10,8 @@ from ehr.sources.sheets import ROW
 
 WHOLE = r"^\d{1,18}$"
 NEGATIVE = r"^-\d+(\.0+)?$"
+ITEM = "#item"
+FOUND = pl.Schema({**EVENTS, "row": pl.Int64(), "reject": pl.String()})
 
 
 class Time(NamedTuple):
@@ -36,8 +38,8 @@ class Item(NamedTuple):
     text: pl.Expr | None = None
     reject: pl.Expr | None = None
 
-    def struct(self, row_reject: pl.Expr, *, report: bool) -> pl.Expr:
-        """Return the event as a struct of EVENTS without the subject, and `reject`.
+    def fields(self, row_reject: pl.Expr, *, report: bool) -> list[pl.Expr]:
+        """Return the columns of EVENTS without the subject, and `reject`.
 
         Args:
             row_reject: why the whole row cannot be used.
@@ -57,7 +59,7 @@ class Item(NamedTuple):
             "text_value": (pl.lit(None) if self.text is None else self.text).cast(pl.String),
             "reject": pl.coalesce(row_reject, why) if report else why,
         }
-        return pl.struct([field.alias(name) for name, field in fields.items()])
+        return [field.alias(name) for name, field in fields.items()]
 
 
 NO_REASON = pl.lit(None, dtype=pl.String)
@@ -78,14 +80,26 @@ def events(
     Returns:
         EVENTS, row and reject.
     """
-    structs = [item.struct(reject, report=report and i == 0) for i, item in enumerate(items)]
-    event = structs[0] if len(structs) == 1 else pl.concat_list(structs)
-    held = frame.select(
-        pl.col(ROW).cast(pl.Int64).alias("row"), subject.cast(pl.Int64).alias("subject_id"), event.alias("event")
-    )
-    flat = (held if len(structs) == 1 else held.explode("event")).unnest("event")
-    kept = flat.filter(pl.col("code").is_not_null() | pl.col("reject").is_not_null())
-    return kept.select(*EVENTS.names(), "row", "reject")
+    outputs = [
+        [*ids(subject), *item.fields(reject, report=report and i == 0), pl.lit(i, dtype=pl.Int16).alias(ITEM)]
+        for i, item in enumerate(items)
+    ]
+    some = pl.col("code").is_not_null() | pl.col("reject").is_not_null()
+    if len(items) == 1:
+        return frame.select(outputs[0]).filter(some).select(FOUND.names())
+
+    def give(batch: pl.DataFrame) -> pl.DataFrame:
+        # One narrow frame an item, put together and sorted: ten times as fast as exploding lists of structs.
+        found = pl.concat([batch.lazy().select(output).filter(some) for output in outputs])
+        return found.sort("row", ITEM).select(FOUND.names()).collect(engine="in-memory")
+
+    roots = {name for output in outputs for expression in output for name in expression.meta.root_names()}
+    return frame.select(sorted(roots)).map_batches(give, schema=FOUND, streamable=True)
+
+
+def ids(subject: pl.Expr) -> list[pl.Expr]:
+    """Return the columns row and subject_id."""
+    return [pl.col(ROW).cast(pl.Int64).alias("row"), subject.cast(pl.Int64).alias("subject_id")]
 
 
 def bad_subject(cell: pl.Expr, column: str) -> pl.Expr:
