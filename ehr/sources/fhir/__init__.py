@@ -10,7 +10,7 @@ from polars.io.plugins import register_io_source
 
 from ehr.events import EVENTS
 from ehr.sources.fhir.codings import Json, word
-from ehr.sources.fhir.files import UNREADABLE, File, Row, candidates, damaged, look, rows
+from ehr.sources.fhir.files import UNREADABLE, File, Row, candidates, damaged, look, place_of, rows
 from ehr.sources.fhir.links import Links
 from ehr.sources.fhir.resources import READ, events
 from ehr.sources.parts import Part, Source, subject_of
@@ -60,6 +60,7 @@ def open(path: Path, *, repair: bool = False) -> Source:
         )
     links = Links(resources=partial(of_type, files))
     told = [file for file in files if file.first in (*READ, "Bundle") or not named(file)]
+    told.sort(key=lambda file: place_of(file.first))
     if not told:
         kinds = ", ".join(sorted({file.first for file in files}))
         raise ValueError(f"{path}: only {kinds}; expected Patient, Encounter, Condition and the like; add their files")
@@ -105,9 +106,10 @@ def older(file: File, links: Links) -> bool:
 
 def is_older(resource: Json) -> bool:
     """Tell whether a resource has what only STU3 has."""
-    if resource.get("resourceType") not in READ:
+    kind = str(resource.get("resourceType"))
+    if kind not in READ:
         return False
-    renamed = any(field in resource for field in OLDER) and resource.get("resourceType") not in KEPT_CONTEXT
+    renamed = any(field in resource for field in OLDER) and kind not in KEPT_CONTEXT
     return renamed or isinstance(resource.get("verificationStatus"), str)
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ehr.events import first_line
 from ehr.sources.fhir.codings import Json, listed, mapping, word
-from ehr.sources.fhir.links import Links, of_bundle
+from ehr.sources.fhir.links import Links, identified, within
 
 SUFFIXES = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz", ".json", ".json.gz")
 HEAD = 1 << 16
@@ -35,6 +35,11 @@ class Row(NamedTuple):
     resource: Json
     links: Links
     reject: str | None = None
+
+
+def place_of(kind: object) -> int:
+    """Return the place of a resource type among events of one time: patients, encounters, then all others."""
+    return {"Patient": 0, "Encounter": 1}.get(str(kind), 2)
 
 
 def candidates(path: Path) -> list[Path]:
@@ -132,15 +137,13 @@ def of_object(number: int | None, held: object, links: Links) -> Iterator[Row]:
     """
     resource = mapping(held)
     if resource.get("resourceType") == "Bundle":
-        entries = listed(resource.get("entry"))
-        own = of_bundle(entries)
-        for at, entry in enumerate(entries, start=1):
-            inner = mapping(mapping(entry).get("resource"))
-            if inner.get("resourceType") == "Patient" and not word(inner.get("id")):
-                # A transaction may leave the id to the server: the entry's address stands for it.
-                inner = {**inner, "id": own.urls.get(str(mapping(entry).get("fullUrl")), (None, None))[1]}
-            if inner:
-                yield Row(number or at, inner, own)
+        entries = [mapping(entry) for entry in listed(resource.get("entry"))]
+        inner = [identified(entry) for entry in entries]
+        own = within(entries, inner)
+        # Visits begin before what happened at the same moment in them, wherever the bundle puts them.
+        for at in sorted(range(len(inner)), key=lambda at: place_of(inner[at].get("resourceType"))):
+            if inner[at]:
+                yield Row(number or at + 1, inner[at], own)
     elif isinstance(held, list):
         for at, item in enumerate(held, start=1):
             yield Row(number or at, mapping(item), links)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
@@ -110,14 +110,23 @@ def key_of(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
 
 
-def of_bundle(entries: list[Any]) -> Links:
-    """Return the links within one bundle."""
-    held = [mapping(mapping(entry).get("resource")) for entry in entries]
+def identified(entry: Json) -> Json:
+    """Return the resource of a bundle's entry; one without id takes it from the entry's address, as servers do."""
+    resource, url = mapping(entry.get("resource")), word(entry.get("fullUrl"))
+    if not resource or word(resource.get("id")) or not url:
+        return resource
+    return {**resource, "id": url.rsplit(":", 1)[-1].rsplit("/", 1)[-1]}
+
+
+def within(entries: list[Json], resources: list[Json]) -> Links:
+    """Return the links within one bundle, whose entries hold these resources."""
     urls = {
-        url: (str(resource.get("resourceType")), word(resource.get("id")) or url.rsplit(":", 1)[-1].rsplit("/", 1)[-1])
-        for entry, resource in zip(entries, held, strict=True)
-        if (url := word(mapping(entry).get("fullUrl")))
+        url: (str(resource.get("resourceType")), str(resource.get("id")))
+        for entry, resource in zip(entries, resources, strict=True)
+        if (url := word(entry.get("fullUrl")))
     }
-    return Links(
-        resources=lambda kind: (resource for resource in held if resource.get("resourceType") == kind), urls=urls
-    )
+
+    def of_type(kind: str) -> Iterable[Json]:
+        return (resource for resource in resources if resource.get("resourceType") == kind)
+
+    return Links(resources=of_type, urls=urls)

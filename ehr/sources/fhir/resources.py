@@ -74,14 +74,14 @@ def events(resource: Json, links: Links) -> list[Event]:
     Raises:
         ValueError: it should have events but cannot be used; the message is the reason, without values.
     """
-    kind = resource.get("resourceType")
+    kind = str(resource.get("resourceType"))
     if kind not in READ or left_out(resource):
         return []
     if kind == "Patient":
         return patient(resource)
     if kind == "Encounter":
         return encounter(resource)
-    shape = SHAPES[str(kind)]
+    shape = SHAPES[kind]
     time = when(resource, shape.times, links)
     if kind == "Observation":
         return observation(resource, time)
@@ -89,7 +89,7 @@ def events(resource: Json, links: Links) -> list[Event]:
         codes = [links.medication(resource)]
     else:
         concepts = listed(resource.get(shape.concept))
-        codes = [code_of(concept, str(kind).upper()) for concept in concepts if not administrative(concept)]
+        codes = [code_of(concept, kind.upper()) for concept in concepts if not administrative(concept)]
     found = [Event(time, code) for code in dict.fromkeys(codes) if code]
     if not found and kind != "CarePlan":
         raise ValueError(f"{kind}.{shape.concept} has no code")
@@ -103,7 +103,7 @@ def left_out(resource: Json) -> bool:
     verified = resource.get("verificationStatus")
     # A plain code in STU3, a concept in R4.
     status = verified if isinstance(verified, str) else chosen(verified).get("code")
-    return resource.get("status") in LEFT_OUT or status in LEFT_OUT
+    return word(resource.get("status")) in LEFT_OUT or word(status) in LEFT_OUT
 
 
 def administrative(concept: object) -> bool:
@@ -139,7 +139,7 @@ def stated(resource: Json, field: str) -> str | None:
     if not isinstance(value, dict):
         return word(value)
     period = mapping(value)
-    late = resource.get("resourceType") in {"Observation", "DiagnosticReport"}
+    late = resource["resourceType"] in {"Observation", "DiagnosticReport"}
     start, end = word(period.get("start")), word(period.get("end"))
     return (end or start) if late else (start or end)
 

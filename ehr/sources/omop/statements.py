@@ -147,9 +147,8 @@ def visits(table: Table, prefix: str, concepts: Concepts, *, ends: bool) -> pl.L
     start, end = [(f"{stem}_{side}_datetime", f"{stem}_{side}_date") for side in ("start", "end")]
     table.require(f"{stem}_concept_id")
     table.require(*start)
-    frame = table.frame.with_columns(
-        concept(table, f"{stem}_concept_id").alias("_concept"), either(table, end if ends else start).alias("time")
-    )
+    time = last(either(table, start), either(table, end)) if ends else either(table, start)
+    frame = table.frame.with_columns(concept(table, f"{stem}_concept_id").alias("_concept"), time.alias("time"))
     known = pl.col("_concept").replace_strict(VISITS, default=None, return_dtype=pl.String)
     frame = concepts.attach(frame, "_concept", "code", "_code")
     other = pl.col("_code").str.replace(r"^[^/]*//", "").str.to_uppercase()
@@ -162,6 +161,17 @@ def visits(table: Table, prefix: str, concepts: Concepts, *, ends: bool) -> pl.L
     wrong = pl.coalesce(*(unreadable(table, column, moment(table, column)) for column in end), early)
     whole = integer(table, "person_id").is_not_null() & either(table, start).is_not_null()
     return finish(table, frame.filter(whole & (pl.col("time").is_not_null() | wrong.is_not_null())), wrong)
+
+
+def last(start: pl.Expr, end: pl.Expr) -> pl.Expr:
+    """Return the ends of visits; of one that only knows its day, which is that of the start, the end of that day."""
+    day = end.dt.truncate("1d")
+    return pl.when((end < start) & (end == day) & (start.dt.truncate("1d") == day)).then(end_of_day(end)).otherwise(end)
+
+
+def end_of_day(time: pl.Expr) -> pl.Expr:
+    """Return the last microsecond of the day that begins at a time."""
+    return time.dt.offset_by("1d") - pl.duration(microseconds=1)
 
 
 def repeated(detail: Table, visit: Table) -> Table:
@@ -186,8 +196,8 @@ def deaths(table: Table) -> pl.LazyFrame:
     time = ("death_datetime", "death_date")
     table.require(*time)
     found = either(table, time)
-    last = pl.when(found.dt.truncate("1d") == found).then(found.dt.offset_by("1d") - pl.duration(microseconds=1))
-    frame = table.frame.with_columns(pl.coalesce(last, found).alias("time"), pl.lit(DEATH).alias("code"))
+    dated = pl.when(found.dt.truncate("1d") == found).then(end_of_day(found))
+    frame = table.frame.with_columns(pl.coalesce(dated, found).alias("time"), pl.lit(DEATH).alias("code"))
     return finish(table, frame, undated(table, time))
 
 
