@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from hashlib import blake2b
-from types import MappingProxyType
 from typing import NamedTuple
 
 import polars as pl
 
-NONE: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+# A plain dict, since a source's parents are sent to other processes.
+NONE: Mapping[str, tuple[str, ...]] = {}
 
 
 class Part(NamedTuple):
