@@ -118,7 +118,7 @@ def padding(layouts: Sequence[Layout], held: np.ndarray) -> float:
 def main() -> int:
     """Measure and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=4_096, help="in an epoch, which is one run of an arm")
+    parser.add_argument("--samples", type=int, default=2_048, help="in an epoch, which is one run of an arm")
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     source = Samples()

@@ -1,0 +1,39 @@
+"""All benchmarks of the main job, one after the other: `python -m tests.benchmarks [NAME ...]`."""
+
+import argparse
+import importlib.util
+import subprocess
+import sys
+
+from tests.benchmarks.harness import ROOT
+
+MAIN = ("prepare", "quality", "packing", "scoring", "exporting", "demo")
+
+
+def known() -> list[str]:
+    """Return the benchmarks that there are, in order."""
+    return [name for name in MAIN if importlib.util.find_spec(f"tests.benchmarks.{name}")]
+
+
+def main() -> int:
+    """Run benchmarks, each in an interpreter of its own, then the page of figures; 1 where one of them failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known())} (default: all)")
+    names = parser.parse_args().names or known()
+    unknown = [name for name in names if name not in known()]
+    if unknown:
+        parser.error(f"no benchmark {unknown[0]}; expected of {', '.join(known())}")
+    failed: list[str] = []
+    for name in names:
+        print(f"== {name}", flush=True)
+        command = [sys.executable, "-m", f"tests.benchmarks.{name}"]
+        if subprocess.run(command, cwd=ROOT, check=False).returncode:
+            failed.append(name)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    command = [sys.executable, "-m", "tests.benchmarks.figures"]
+    return int(bool(failed)) or subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
