@@ -4,7 +4,8 @@ import polars as pl
 
 from ehr.sources.omop.files import Table
 
-MOMENTS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%Y%m%d")
+USUAL = "%Y-%m-%d %H:%M:%S%.f"
+OTHERS = ("%Y-%m-%d %H:%M", "%Y%m%d")
 ZONED = "%Y-%m-%d %H:%M:%S%.f%#z"
 
 
@@ -56,14 +57,26 @@ def moment(table: Table, column: str) -> pl.Expr:
     if kind == pl.Date():
         return pl.col(column).cast(pl.Datetime("us"))
     plain = text_only(table, column).str.replace("T", " ", literal=True)
-    zoned = plain.str.replace(r"\s*(Z|UTC)$", "+00:00").str.to_datetime(ZONED, time_unit="us", strict=False)
-    read = [plain.str.to_datetime(form, time_unit="us", strict=False) for form in MOMENTS]
-    return pl.coalesce(*read, zoned.dt.replace_time_zone(None))
+    midnight = pl.when(plain.str.len_bytes() == 10).then(plain + " 00:00:00").otherwise(plain)
+    usual = midnight.str.to_datetime(USUAL, time_unit="us", strict=False)
+    # Parsing is what reading costs: the rarer spellings are tried on what is left alone.
+    left = pl.when(usual.is_null()).then(plain)
+    zoned = left.str.replace(r"\s*(Z|UTC)$", "+00:00").str.to_datetime(ZONED, time_unit="us", strict=False)
+    others = [left.str.to_datetime(form, time_unit="us", strict=False) for form in OTHERS]
+    return pl.coalesce(usual, *others, zoned.dt.replace_time_zone(None))
 
 
-def either(table: Table, columns: tuple[str, str]) -> pl.Expr:
-    """Return the time of an event: its datetime column, or the midnight of its date column."""
-    return pl.coalesce(moment(table, columns[0]), moment(table, columns[1]))
+def timed(table: Table, frame: pl.LazyFrame, columns: tuple[str, str], to: str) -> pl.LazyFrame:
+    """Add the time of an event as column `to`, and as `to_wrong` why it cannot be told.
+
+    The time is that of the datetime column, or the midnight of the date column.
+    """
+    exact, day = f"_{columns[0]}", f"_{columns[1]}"
+    frame = frame.with_columns(moment(table, columns[0]).alias(exact), moment(table, columns[1]).alias(day))
+    time = pl.coalesce(exact, day)
+    missing = pl.when(time.is_null()).then(pl.lit(f"no {columns[1]}"))
+    wrong = [unreadable(table, column, pl.col(f"_{column}")) for column in columns]
+    return frame.with_columns(time.alias(to), pl.coalesce(*wrong, missing).alias(f"{to}_wrong"))
 
 
 def text_only(table: Table, column: str) -> pl.Expr:
@@ -84,10 +97,3 @@ def unreadable(table: Table, column: str, value: pl.Expr) -> pl.Expr:
         return pl.lit(None, dtype=pl.String)
     held = text(table, column) if table.types[column] == pl.String() else pl.col(column)
     return pl.when(held.is_not_null() & value.is_null()).then(pl.lit(f"{column} cannot be read"))
-
-
-def undated(table: Table, columns: tuple[str, str]) -> pl.Expr:
-    """Return why the row of an event cannot be used where its time is missing or cannot be read."""
-    missing = pl.when(either(table, columns).is_null()).then(pl.lit(f"no {columns[1]}"))
-    wrong = [unreadable(table, column, moment(table, column)) for column in columns]
-    return pl.coalesce(*wrong, missing)

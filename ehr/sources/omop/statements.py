@@ -7,7 +7,7 @@ from typing import NamedTuple
 import polars as pl
 
 from ehr.events import BIRTH, DEATH, EVENTS
-from ehr.sources.omop.columns import concept, either, integer, moment, number, text, undated, unreadable
+from ehr.sources.omop.columns import concept, integer, moment, number, text, timed, unreadable
 from ehr.sources.omop.concepts import Concepts
 from ehr.sources.omop.files import Table
 
@@ -85,11 +85,11 @@ def finish(table: Table, frame: pl.LazyFrame, *reasons: pl.Expr) -> pl.LazyFrame
         reasons: why a row cannot be used, null where it can; the first one counts.
     """
     table.require("person_id")
-    subject = integer(table, "person_id")
+    frame = frame.with_columns(integer(table, "person_id").alias("subject_id"))
     names = frame.collect_schema().names()
-    missing = [pl.lit(None, dtype=EVENTS[name]).alias(name) for name in EVENTS if name not in (*names, "subject_id")]
-    reject = pl.coalesce(unreadable(table, "person_id", subject), *reasons)
-    filled = frame.with_columns(*missing, subject.alias("subject_id"), reject.alias("reject"))
+    missing = [pl.lit(None, dtype=EVENTS[name]).alias(name) for name in EVENTS if name not in names]
+    reject = pl.coalesce(unreadable(table, "person_id", pl.col("subject_id")), *reasons)
+    filled = frame.with_columns(*missing, reject.alias("reject"))
     return filled.select(*(pl.col(name).cast(type) for name, type in EVENTS.items()), "row", "reject")
 
 
@@ -104,17 +104,17 @@ def clinical(table: Table, kind: Kind, concepts: Concepts) -> pl.LazyFrame:
     frame = table.frame.with_columns(
         concept(table, kind.concept).alias("_concept"),
         concept(table, kind.source).alias("_source"),
-        either(table, kind.time).alias("time"),
     )
+    frame = timed(table, frame, kind.time, "time")
     frame = concepts.attach(frame, "_concept", "code", "_mapped")
     frame = concepts.attach(frame, "_source", "code", "_recorded")
     own = pl.concat_str(pl.lit(f"{kind.prefix}//"), text(table, kind.value))
     bare = [pl.concat_str(pl.lit("OMOP//"), pl.col(column).cast(pl.String)) for column in ("_concept", "_source")]
     frame = frame.with_columns(pl.coalesce("_mapped", "_recorded", bare[0], own, bare[1]).alias("code"))
-    reasons = [undated(table, kind.time)]
+    reasons = [pl.col("time_wrong")]
     if kind.valued:
         frame = values(table, frame, concepts)
-        reasons.append(unreadable(table, "value_as_number", number(table, "value_as_number")))
+        reasons.append(unreadable(table, "value_as_number", pl.col("numeric_value")))
     return finish(table, frame, *reasons)
 
 
@@ -147,8 +147,8 @@ def visits(table: Table, prefix: str, concepts: Concepts, *, ends: bool) -> pl.L
     start, end = [(f"{stem}_{side}_datetime", f"{stem}_{side}_date") for side in ("start", "end")]
     table.require(f"{stem}_concept_id")
     table.require(*start)
-    time = last(either(table, start), either(table, end)) if ends else either(table, start)
-    frame = table.frame.with_columns(concept(table, f"{stem}_concept_id").alias("_concept"), time.alias("time"))
+    frame = table.frame.with_columns(concept(table, f"{stem}_concept_id").alias("_concept"))
+    frame = timed(table, frame, start, "start" if ends else "time")
     known = pl.col("_concept").replace_strict(VISITS, default=None, return_dtype=pl.String)
     frame = concepts.attach(frame, "_concept", "code", "_code")
     other = pl.col("_code").str.replace(r"^[^/]*//", "").str.to_uppercase()
@@ -156,11 +156,16 @@ def visits(table: Table, prefix: str, concepts: Concepts, *, ends: bool) -> pl.L
     code = pl.concat_str(pl.lit(f"{prefix}//"), place, pl.lit("//END" if ends else "//START"))
     frame = frame.with_columns(code.alias("code"))
     if not ends:
-        return finish(table, frame, undated(table, start))
-    early = pl.when(pl.col("time") < either(table, start)).then(pl.lit(f"{end[1]} is before {start[1]}"))
-    wrong = pl.coalesce(*(unreadable(table, column, moment(table, column)) for column in end), early)
-    whole = integer(table, "person_id").is_not_null() & either(table, start).is_not_null()
-    return finish(table, frame.filter(whole & (pl.col("time").is_not_null() | wrong.is_not_null())), wrong)
+        return finish(table, frame, pl.col("time_wrong"))
+    frame = timed(table, frame, end, "time").with_columns(last(pl.col("start"), pl.col("time")).alias("time"))
+    early = pl.when(pl.col("time") < pl.col("start")).then(pl.lit(f"{end[1]} is before {start[1]}"))
+    open_still = pl.col("time_wrong") == f"no {end[1]}"
+    whole = (
+        integer(table, "person_id").is_not_null()
+        & pl.col("start_wrong").is_null()
+        & open_still.fill_null(value=False).not_()
+    )
+    return finish(table, frame.filter(whole), pl.col("time_wrong"), early)
 
 
 def last(start: pl.Expr, end: pl.Expr) -> pl.Expr:
@@ -195,10 +200,10 @@ def deaths(table: Table) -> pl.LazyFrame:
     """Return deaths; one whose hour is not known counts from the end of its day, after all that happened then."""
     time = ("death_datetime", "death_date")
     table.require(*time)
-    found = either(table, time)
-    dated = pl.when(found.dt.truncate("1d") == found).then(end_of_day(found))
-    frame = table.frame.with_columns(pl.coalesce(dated, found).alias("time"), pl.lit(DEATH).alias("code"))
-    return finish(table, frame, undated(table, time))
+    frame = timed(table, table.frame, time, "time")
+    found = pl.col("time")
+    late = pl.when(found.dt.truncate("1d") == found).then(end_of_day(found)).otherwise(found)
+    return finish(table, frame.with_columns(late.alias("time"), pl.lit(DEATH).alias("code")), pl.col("time_wrong"))
 
 
 def persons(table: Table, concepts: Concepts) -> pl.LazyFrame:
