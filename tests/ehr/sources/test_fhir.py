@@ -178,7 +178,7 @@ def test_resources_that_cannot_be_used_are_told_with_their_line(export, line, re
 
 def test_bytes_that_are_no_utf8_spoil_their_line_alone(export):
     with (export / "Procedure.ndjson").open("ab") as file:
-        file.write(b'{"resourceType":"Procedure","status":"caf\xe9"}\n')
+        file.write(b'{"resourceType":"Procedure","status":"\xe9"}\n')
     frame = pl.concat([part.events.collect() for part in fhir.open(export).parts])
     assert frame["reject"].drop_nulls().to_list() == ["the line is not JSON"]
 
