@@ -30,8 +30,8 @@ KINDS: dict[str, tuple[type[pl.DataType], ...]] = {
         pl.UInt8,
         pl.UInt16,
         pl.UInt32,
-    )
-    + (pl.Null,),
+        pl.Null,
+    ),
     "text_value": (pl.String, pl.Categorical, pl.Enum, pl.Null),
 }
 

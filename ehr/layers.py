@@ -15,21 +15,23 @@ def log_periods(count: int, low: float, high: float) -> Tensor:
     return torch.logspace(math.log10(low), math.log10(high), count, dtype=torch.float64).float()
 
 
-def rotary(delta_days: Tensor, inverse_periods: Tensor) -> tuple[Tensor, Tensor]:
-    """Return cosine and sine of 2*pi*delta/P_j, always in f32 (RoPE, Su et al. 2021, over age).
+def rotary(age_days: Tensor, anchor: Tensor, inverse_periods: Tensor) -> tuple[Tensor, Tensor]:
+    """Return cosine and sine of 2*pi*(age - anchor)/P_j (RoPE, Su et al. 2021, over age).
 
-    Whole turns are taken off before the sine, so that ages of decades keep their phase.
+    Turns are counted in f64 and whole ones taken off before the sine: 50 years are 80,000 turns of the shortest
+    period, of which f32 keeps two digits, and the same record would read differently from another anchor.
 
     Args:
-        delta_days: age minus the sample's anchor, days, f32 [R, N].
+        age_days: f32 [R, N].
+        anchor: age that rotation counts from, f32, broadcast to [R, N].
         inverse_periods: 1 / P_j, f32 [D/2].
 
     Returns:
         Two f32 [R, 1, N, D/2], for all heads.
     """
-    with torch.autocast(delta_days.device.type, enabled=False):
-        turns = delta_days.float()[:, None, :, None] * inverse_periods
-        angle = (turns - torch.round(turns)) * (2 * math.pi)
+    with torch.autocast(age_days.device.type, enabled=False):
+        turns = (age_days.double() - anchor.double())[:, None, :, None] * inverse_periods.double()
+        angle = (turns - torch.round(turns)).float() * (2 * math.pi)
         return torch.cos(angle), torch.sin(angle)
 
 

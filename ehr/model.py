@@ -193,7 +193,7 @@ class Anamnesis(PreTrainedModel):
         later = visit[:, :, None] < visit[:, None, :]
         hidden = hide(same & ~later if self.one_way else same)
         gap = since_last(same & earlier & (visit > 0)[:, None, :], age_days, age_days)
-        turn = rotary(age_days - anchor, self.get_buffer("inverse_periods"))
+        turn = rotary(age_days, anchor, self.get_buffer("inverse_periods"))
         x = functional.embedding(token, table) + self.time(age_days, gap)
         for block in self.encoder:
             x = block(x, hidden, turn)
@@ -224,8 +224,10 @@ class Anamnesis(PreTrainedModel):
             [torch.zeros_like(reading.age_days[:, None, :1]).expand(-1, times, -1)[:, None], hide(visible)], dim=-1
         )
         hidden = hidden[:, :, :, None].expand(-1, -1, -1, queries, -1).flatten(2, 3)
-        delta = (moments.age_days - anchor)[:, :, None].expand(-1, -1, queries).flatten(1)
-        turn = rotary(delta, self.get_buffer("inverse_periods"))
+        asked, counted_from = (
+            age[:, :, None].expand(-1, times, queries).flatten(1) for age in (moments.age_days, anchor)
+        )
+        turn = rotary(asked, counted_from, self.get_buffer("inverse_periods"))
         x = x.flatten(1, 2)
         for block in self.decoder:
             x = block(x, reading.encoded, hidden, turn, reading.turn)

@@ -17,7 +17,7 @@ VERBS = {
     "score": "calibrated probabilities for raw records, without torch",
     "doctor": "what is missing or broken in this environment",
 }
-DONE, BUG, BAD_INPUT, STOPPED = 0, 1, 2, 75
+DONE, BUG, BAD_INPUT, REJECTED, STOPPED = 0, 1, 2, 3, 75
 
 
 def usage() -> str:

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import pytorch_lightning as lightning
 import safetensors.torch
 from jsonargparse import ArgumentError
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # pyright: ignore[reportPrivateImportUsage]
 from transformers.utils.logging import disable_progress_bar
 
 from ehr.model import Anamnesis

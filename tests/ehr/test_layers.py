@@ -39,19 +39,28 @@ def test_scores_hang_on_the_difference_of_ages(age, apart, shift):
 
 @pytest.mark.parametrize("delta", [0.0, 0.1, -3.7, 365.25, -20_000.5, 36_000.0])
 def test_rotation_keeps_its_phase_over_decades(delta):
-    cosine, sine = layers.rotary(torch.tensor([[delta]]), INVERSE)
-    exact = 2 * math.pi * torch.tensor(delta, dtype=torch.float64) * INVERSE.double()
-    # f32 holds a turn count of 100,000 to 1/128.
-    bound = 1e-5 + 2 * math.pi * abs(delta) / 0.25 * 2**-23
-    assert torch.allclose(cosine.flatten().double(), torch.cos(exact), atol=bound)
-    assert torch.allclose(sine.flatten().double(), torch.sin(exact), atol=bound)
+    cosine, sine = layers.rotary(torch.tensor([[delta]]), torch.zeros(1, 1), INVERSE)
+    exact = 2 * math.pi * torch.tensor([delta]).double() * INVERSE.double()
+    assert torch.allclose(cosine.flatten().double(), torch.cos(exact), atol=1e-6)
+    assert torch.allclose(sine.flatten().double(), torch.sin(exact), atol=1e-6)
+
+
+def test_what_attention_sees_hangs_on_the_age_difference_alone():
+    torch.manual_seed(0)
+    age = torch.rand(1, 9) * 30_000
+    query, key = torch.randn(1, 1, 9, 16), torch.randn(1, 1, 9, 16)
+    scores = [
+        layers.rotate(query, turn) @ layers.rotate(key, turn).mT
+        for turn in (layers.rotary(age, torch.tensor([[anchor]]), INVERSE) for anchor in (0.0, 29_999.7))
+    ]
+    assert torch.allclose(*scores, atol=1e-4)
 
 
 def test_rotation_is_made_in_f32_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        cosine, _ = layers.rotary(torch.tensor([[12_345.678]]), INVERSE)
+        cosine, _ = layers.rotary(torch.tensor([[12_345.678]]), torch.zeros(1, 1), INVERSE)
     assert cosine.dtype == torch.float32
-    assert torch.equal(cosine, layers.rotary(torch.tensor([[12_345.678]]), INVERSE)[0])
+    assert torch.equal(cosine, layers.rotary(torch.tensor([[12_345.678]]), torch.zeros(1, 1), INVERSE)[0])
 
 
 def naive(query, key, value, visible):
@@ -71,7 +80,7 @@ def test_self_attention_is_the_formula():
     x = torch.randn(2, 7, 32)
     visible = torch.rand(2, 7, 7) < 0.5
     visible |= torch.eye(7, dtype=torch.bool)
-    turn = layers.rotary(torch.rand(2, 7) * 100, INVERSE)
+    turn = layers.rotary(torch.rand(2, 7) * 100, torch.zeros(1, 1), INVERSE)
     parts = (layers.split(part, 2) for part in attention.qkv(x).chunk(3, dim=-1))
     query, key, value = parts
     expected = naive(layers.rotate(query, turn), layers.rotate(key, turn), value, visible)
@@ -87,7 +96,10 @@ def test_cross_attention_is_the_formula_with_a_key_of_its_own():
     visible = torch.rand(2, 3, 5) < 0.5
     visible[0, 0] = False
     shown = torch.cat([torch.ones(2, 3, 1, dtype=torch.bool), visible], dim=-1)
-    turn, record_turn = layers.rotary(torch.rand(2, 3), INVERSE), layers.rotary(torch.rand(2, 5), INVERSE)
+    turn, record_turn = (
+        layers.rotary(torch.rand(2, 3), torch.zeros(1, 1), INVERSE),
+        layers.rotary(torch.rand(2, 5), torch.zeros(1, 1), INVERSE),
+    )
     query = layers.rotate(layers.split(attention.query(x), 2), turn)
     key, value = (layers.split(part, 2) for part in attention.key_value(record).chunk(2, dim=-1))
     nothing = attention.nothing.expand(2, 2, 2, 1, 16)
@@ -103,7 +115,10 @@ def test_a_query_that_sees_nothing_reads_the_key_of_its_own_alone():
     attention = layers.CrossAttention(32, 2)
     shown = torch.zeros(1, 1, 6, dtype=torch.bool)
     shown[..., 0] = True
-    turn, record_turn = layers.rotary(torch.zeros(1, 1), INVERSE), layers.rotary(torch.zeros(1, 5), INVERSE)
+    turn, record_turn = (
+        layers.rotary(torch.zeros(1, 1), torch.zeros(1, 1), INVERSE),
+        layers.rotary(torch.zeros(1, 5), torch.zeros(1, 1), INVERSE),
+    )
     x = torch.randn(1, 1, 32)
     found = [attention(x, torch.randn(1, 5, 32) * 9, layers.hide(shown), turn, record_turn) for _ in range(2)]
     assert torch.equal(*found)
