@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import chain as chains
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -18,3 +20,9 @@ def shared_data():
         return path
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory):
+    """Return what prepare, pretrain, finetune and export make of a tiny cohort."""
+    return chains.make(tmp_path_factory.mktemp("chain"))
