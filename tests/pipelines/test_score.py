@@ -97,9 +97,10 @@ def test_at_a_date_only_what_was_known_counts(chain, tmp_path):
     known = cohorts.events(200).filter(pl.col("time").is_null() | (pl.col("time") <= moment))
     write_records(known, tmp_path / "known")
     verb.score(chain.release, tmp_path / "known", tmp_path / "q", at="2001-01-01")
-    assert read(tmp_path / "q").equals(found)
+    assert_frame_equal(read(tmp_path / "q"), found, check_exact=True)
     unscored = pl.read_csv(tmp_path / "p" / "unscored.csv")
-    assert unscored.is_empty()
+    assert unscored["reason"].unique().to_list() == ["no event at or before the prediction time"]
+    assert len(unscored) + found["subject_id"].n_unique() == 200
 
 
 def test_times_from_a_table_with_reasons_for_those_left_out(chain, tmp_path):
