@@ -133,9 +133,9 @@ DISCHARGE = Time(
     pl.when(pl.col(DISCHARGED).is_null()).then(pl.lit("hadm_id: no discharge; expected an admission that has one")),
 )
 OBSERVATION = cell("admission_type").str.to_uppercase().is_in(OBSERVED).fill_null(value=False)
-VISIT = pl.when(OBSERVATION).then(pl.lit("VISIT//OBS//")).otherwise(pl.lit("VISIT//IP//"))
-ARRIVED = pl.when(cell("edregtime").is_not_null()).then(pl.lit("VISIT//ER//START"))
-LEFT = pl.when(cell("edregtime").is_not_null() & cell("edouttime").is_not_null()).then(pl.lit("VISIT//ER//END"))
+VISIT = pl.when(OBSERVATION).then(pl.lit("VISIT//OBSERVATION//")).otherwise(pl.lit("VISIT//INPATIENT//"))
+ARRIVED = pl.when(cell("edregtime").is_not_null()).then(pl.lit("VISIT//EMERGENCY//START"))
+LEFT = pl.when(cell("edregtime").is_not_null() & cell("edouttime").is_not_null()).then(pl.lit("VISIT//EMERGENCY//END"))
 STANDING = cell("statusdescription").str.to_lowercase().ne_missing("rewritten")
 ITEM = coded("MIMIC_ITEM", "itemid")
 LAB = (
@@ -148,7 +148,8 @@ READ = Time(
     DRAWN.reject,
 )
 DRUG = pl.lit("MIMIC_DRUG//") + cell("drug").str.to_uppercase()
-DOSE = pl.concat_str([cell("dose_val_rx"), cell("dose_unit_rx")], separator=" ", ignore_nulls=True)
+# A unit alone is no dose.
+DOSE = cell("dose_val_rx") + pl.coalesce(pl.lit(" ") + cell("dose_unit_rx"), pl.lit(""))
 
 ADMISSIONS = (
     Table(
