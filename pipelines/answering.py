@@ -15,6 +15,7 @@ from ehr.outcomes.registry import Registry, load
 from ehr.timelines import Sample, Shard, Timelines, build
 from ehr.vocabulary import Vocabulary
 from pipelines import artefacts
+from pipelines import release as releases
 from pipelines.cohort import Cohort, events, timelines
 from pipelines.progress import Track
 from pipelines.samples import Questions, samples_of
@@ -103,8 +104,6 @@ def open_run(path: Path, manifest: dict[str, Any]) -> Model:
 
 def open_release(path: Path) -> Model:
     """Open a release; it is checked against its checksums and its golden pair."""
-    from pipelines import release as releases
-
     held = releases.open_release(path)
     return Model(
         path,
@@ -178,6 +177,8 @@ def match(model: Registry, cohort: Registry) -> tuple[list[Match], list[str]]:
     Raises:
         ValueError: nothing matches.
     """
+    if not cohort.names:
+        raise ValueError("the cohort has no outcomes; prepare it with --outcomes outcomes.yaml of the model")
     there = {
         (name, int(days)): (k, h)
         for k, name in enumerate(model.names)

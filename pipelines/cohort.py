@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from ehr.outcomes.labels import LABELS
-from ehr.outcomes.registry import Registry, load
+from ehr.outcomes.registry import Registry, dump, load
 from ehr.timelines import Timelines
 from ehr.vocabulary import Vocabulary
 from pipelines.artefacts import read_manifest
@@ -33,7 +33,17 @@ def open_cohort(path: Path) -> Cohort:
         ValueError: the folder is not a whole cohort.
     """
     manifest = read_manifest(path, "cohort")
-    return Cohort(path, manifest, Vocabulary.load(path / "vocabulary.json"), load(path / "outcomes.yaml"))
+    return Cohort(path, manifest, Vocabulary.load(path / "vocabulary.json"), registry(path / "outcomes.yaml"))
+
+
+def registry(path: Path) -> Registry:
+    """Read a cohort's outcomes: none, where it was prepared to pretrain on alone (a user's own file has one at least).
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    none = Registry(())
+    return none if path.is_file() and path.read_bytes() == dump(none).encode() else load(path)
 
 
 def timelines(cohort: Cohort) -> Timelines:

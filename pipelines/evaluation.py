@@ -15,6 +15,7 @@ from ehr.metrics.scores import MACRO, Slot, slot, table
 from ehr.metrics.subgroups import by_group
 from ehr.report.page import Content, render
 from pipelines import artefacts, gates
+from pipelines import release as releases
 from pipelines.answering import Answers, Match, Model, ask, match, open_model
 from pipelines.cohort import Cohort, open_cohort
 from pipelines.contest import contest, labelled
@@ -93,9 +94,7 @@ def evaluate(model: Path, cohort: Path, report: Path, plan: Plan | None = None) 
         ValueError: bad input or setting; nothing is left behind.
     """
     plan = plan or Plan()
-    artefacts.refuse_existing(report, overwrite=plan.overwrite)
-    if plan.recalibrate:
-        artefacts.refuse_existing(plan.recalibrate, overwrite=plan.overwrite)
+    refuse_targets(model, cohort, report, plan)
     opened, held = open_model(model), open_cohort(cohort)
     if plan.recalibrate and opened.kind != "release":
         raise ValueError(f"{model}: is a run; --recalibrate takes a release: make one with anamnesis export")
@@ -116,13 +115,31 @@ def evaluate(model: Path, cohort: Path, report: Path, plan: Plan | None = None) 
         write_tables(folder, opened, held, answered)
         write_page(folder, opened, held, answered, matches, plan, notes)
         manifest = write_manifest(folder, opened, held, answered, plan, notes)
-    if plan.recalibrate:
-        from pipelines import release as releases
-
-        facts_of_fit = {"cohort": artefacts.digest(cohort / artefacts.MANIFEST), "split": SPLIT, "kept": kept}
-        source = releases.open_release(model, trusted=True)
-        releases.recalibrated(source, fitted, plan.recalibrate, overwrite=plan.overwrite, **facts_of_fit)
+        if plan.recalibrate:
+            # Before the report gets its name: there are both, or neither.
+            facts_of_fit = {"cohort": artefacts.digest(cohort / artefacts.MANIFEST), "split": SPLIT, "kept": kept}
+            source = releases.open_release(model, trusted=True)
+            releases.recalibrated(source, fitted, plan.recalibrate, overwrite=plan.overwrite, **facts_of_fit)
     return manifest
+
+
+def refuse_targets(model: Path, cohort: Path, report: Path, plan: Plan) -> None:
+    """Refuse folders to be made that are read from, are one and the same, or hold something else.
+
+    Raises:
+        ValueError: which, and what to do.
+    """
+    taken = {model.resolve(): "the model itself", cohort.resolve(): "the cohort itself"}
+    for target, kind in ((report, "report"), (plan.recalibrate, "release")):
+        if target is None:
+            continue
+        if target.resolve() in taken:
+            raise ValueError(f"{target}: is {taken[target.resolve()]}; name another folder for the {kind}")
+        taken[target.resolve()] = "the report too"
+        artefacts.refuse_existing(target, overwrite=plan.overwrite)
+        held = artefacts.kind_of(target)
+        if held not in (None, kind):
+            raise ValueError(f"{target}: holds a {held}, which --overwrite does not replace by a {kind}; name another")
 
 
 def remarks(model: Model, cohort: Cohort, plan: Plan) -> list[str]:
@@ -130,13 +147,24 @@ def remarks(model: Model, cohort: Cohort, plan: Plan) -> list[str]:
     notes: list[str] = []
     if model.vocabulary.digest != cohort.vocabulary.digest:
         notes.append("The cohort was prepared with another vocabulary; its events were read with the model's.")
-    if plan.split in FITTED:
+    if plan.split in FITTED and trained_on(model) == artefacts.digest(cohort.path / artefacts.MANIFEST):
         notes.append(f"The split {plan.split} had a part in training: these scores are too good.")
+    elif plan.split in FITTED:
+        notes.append(
+            f"The split {plan.split} is one that is fitted on: these scores are too good for the baselines, and for "
+            "the model where it learnt from these patients."
+        )
     if plan.recalibrate:
         notes.append("Probabilities were recalibrated on the cohort's calibration split.")
     if plan.baselines and not labelled(cohort, "train"):
         notes.append("The cohort has no labelled training split, so there are no baselines.")
     return notes
+
+
+def trained_on(model: Model) -> str:
+    """Return the digest of the cohort that a model was trained on."""
+    origin = model.manifest if model.kind == "run" else model.manifest["trained_on"]
+    return str(origin["cohort"])
 
 
 def answer(
@@ -190,7 +218,7 @@ def write_tables(folder: Path, model: Model, cohort: Cohort, answered: Answered)
     if others:
         frame = pl.concat(others).filter(pl.col("probability").is_not_nan())
         predictions.write(frame, folder / "baselines.parquet")
-    answered.scores.write_parquet(folder / "scores.parquet")
+    events.write(answered.scores, folder / "scores.parquet")
     answered.scores.write_csv(folder / "scores.csv", float_precision=6)
 
 
