@@ -1,5 +1,6 @@
 """EVENTS: the one table that every source becomes (MEDS 0.4 columns), its casts and its order."""
 
+import errno
 from pathlib import Path
 
 import polars as pl
@@ -95,12 +96,20 @@ def order(frame: pl.LazyFrame) -> pl.LazyFrame:
     return frame.sort("subject_id", "time", nulls_last=False, maintain_order=True)
 
 
-def write(events: pl.DataFrame, path: Path) -> None:
-    """Write a parquet file whole or not at all; equal frames give equal bytes."""
+def write(frame: pl.DataFrame, path: Path) -> None:
+    """Write any frame as parquet, whole or not at all; equal frames give equal bytes.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        events.write_parquet(temporary, compression="zstd", compression_level=1, statistics=True)
+        frame.write_parquet(temporary, compression="zstd", compression_level=1, statistics=True)
         temporary.rename(path)
+    except pl.exceptions.PolarsError as error:
+        # What polars makes of a full disk is no OSError.
+        temporary.unlink(missing_ok=True)
+        raise OSError(errno.EIO, f"cannot be written ({first_line(error)}); is the disk full?", str(path)) from None
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

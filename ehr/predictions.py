@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ehr import events
 from ehr.outcomes.registry import Registry
 
 PREDICTIONS = pl.Schema(
@@ -78,13 +79,7 @@ def write(predictions: pl.DataFrame, path: Path) -> None:
         ValueError: the frame is no PREDICTIONS.
     """
     conform(predictions, path.name)
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        predictions.write_parquet(temporary, compression="zstd", compression_level=1)
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    events.write(predictions, path)
 
 
 def read(path: Path) -> pl.DataFrame:
@@ -141,6 +136,6 @@ def to_meds(predictions: pl.DataFrame, labels: pl.DataFrame, folder: Path, *, th
     for (outcome, horizon), rows in joined.partition_by("outcome", "horizon_days", as_dict=True).items():
         path = folder / str(outcome) / f"{horizon}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        rows.sort("subject_id", "prediction_time").select(MEDS.names()).write_parquet(path)
+        events.write(rows.sort("subject_id", "prediction_time").select(MEDS.names()), path)
         written.append(path)
     return sorted(written)

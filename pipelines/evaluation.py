@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ehr import calibration, predictions
+from ehr import calibration, events, predictions
 from ehr.metrics.resampling import Draws, draw
 from ehr.metrics.scores import MACRO, Slot, slot, table
 from ehr.metrics.subgroups import by_group

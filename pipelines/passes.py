@@ -174,7 +174,7 @@ def write_labels(task: LabelTask, events: pl.DataFrame) -> tuple[pl.DataFrame, L
         labels = exchange.of_subjects(task.labels, task.registry, events["subject_id"].unique())
         attrition = exchange.attrition(labels, task.registry)
     path = task.folder / "labels" / f"{task.number:05d}.parquet"
-    labels.write_parquet(path, compression="zstd", compression_level=1)
+    write(labels, path)
     counts = prevalence(labels.lazy(), pl.scan_parquet(task.folder / "splits.parquet"))
     return labels, Labelled(attrition, counts)
 

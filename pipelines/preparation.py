@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import polars as pl
 
+from ehr.events import write
 from ehr.outcomes import exchange
 from ehr.outcomes.registry import dump, load
 from ehr.quality import sequences
@@ -69,7 +70,8 @@ def prepare(  # noqa: PLR0913  the verb's own arguments
     opened = open_source(source, format=format, columns=columns, repair=repair)
     for note in opened.notes:
         say(f"note: {note}")
-    plan = replace(plan, halve=plan.halve and not any(part.split == "calibration" for part in opened.parts))
+    halve = plan.halve and not any(part.split == "calibration" for part in opened.parts)
+    plan = replace(plan, halve=halve, splits=plan.splits or opened.splits)
     # Great Expectations takes seconds to import; the first pass runs meanwhile.
     importing = threading.Thread(target=gates.preload, daemon=True)
     if plan.gates:
@@ -123,9 +125,11 @@ def first_pass(hands: Pool, source: Source, folder: Path, plan: Plan) -> list[Ch
     with tempfile.TemporaryDirectory(prefix=".spread-", dir=folder) as spread:
         tasks = [CheckTask(shard, folder, plan, now) for shard in shards.divide(source, Path(spread))]
         found = list(watched("checking records, shards", hands.map(passes.check, tasks), len(tasks)))
+    if not found:
+        raise ValueError("no rows in the records; expected at least 2 patients to make a cohort")
     patients = sum(len(f.subjects) for f in found)
     if patients < 2:
-        raise ValueError(f"{patients} patients with usable events; expected at least 2 to make a cohort")
+        raise ValueError(f"{patients} patients with usable events; expected at least 2 to make a cohort{lost(found)}")
     if not any((f.split == "train").any() for f in found):
         known = sorted({str(split) for f in found for split in f.split})
         raise ValueError(f"no patient in the split train (found {', '.join(known)}); expected some to learn from")
@@ -137,6 +141,15 @@ def rejected_of(found: list[Checked]) -> pl.DataFrame:
     return pl.concat([f.rejected for f in found])
 
 
+def lost(found: list[Checked]) -> str:
+    """Return how many rows were left out and where they begin, as the end of a message."""
+    rejected = rejected_of(found)
+    if rejected.is_empty():
+        return ""
+    file, row, reason = rejected.select("file", "row", "reason").row(0)
+    return f"; {len(rejected):,} rows were left out, first {file}:{row} ({reason})"
+
+
 def settle(folder: Path, source: Source, found: list[Checked]) -> None:
     """Write splits, patients and rejected rows."""
     subjects = np.concatenate([f.subjects for f in found])
@@ -144,9 +157,9 @@ def settle(folder: Path, source: Source, found: list[Checked]) -> None:
         raise ValueError("a subject stands in two shards; sort the source by subject, or pass --repair")
     split = pl.Series(np.concatenate([f.split for f in found]), dtype=pl.String)
     splits = pl.DataFrame({"subject_id": subjects, "split": split}).sort("subject_id")
-    splits.write_parquet(folder / "splits.parquet")
-    patients_of(source, splits).write_parquet(folder / "patients.parquet")
-    rejected_of(found).write_parquet(folder / "rejected.parquet")
+    write(splits, folder / "splits.parquet")
+    write(patients_of(source, splits), folder / "patients.parquet")
+    write(rejected_of(found), folder / "rejected.parquet")
 
 
 def patients_of(source: Source, subjects: pl.DataFrame) -> pl.DataFrame:

@@ -16,7 +16,7 @@ from compress.onnx.session import Session, open_session
 from ehr import calibration as calibrations
 from ehr.batches import bucket, pad
 from ehr.calibration import Calibration
-from ehr.events import EVENTS
+from ehr.events import EVENTS, write
 from ehr.outcomes.registry import Registry, load
 from ehr.quality.thresholds import Thresholds
 from ehr.timelines import Sample
@@ -139,7 +139,7 @@ def write_golden(
     folder: Path, events: pl.DataFrame, queries: Sequence[golden.Query], logit: Floats, *, tolerance: float
 ) -> None:
     """Write the golden pair: raw events, and the logits that the trained network gives for them."""
-    events.write_parquet(folder / "golden.parquet")
+    write(events, folder / "golden.parquet")
     asked = [
         {"subject_id": query.subject, "time": query.time, "logit": row.astype(float).tolist()}
         for query, row in zip(queries, logit, strict=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from ehr.events import write
 from ehr.quality import page
 from ehr.quality.profile import measures
 from ehr.quality.thresholds import Measure, Thresholds, hold, message
@@ -146,7 +147,7 @@ def moments_of(at: str, stated: str, folder: Path, source: Source) -> Moments:
     if not path.exists():
         raise ValueError(f"--at {at}: no such file; expected latest, a date YYYY-MM-DD, or a table of prediction times")
     table = moments.read(path, source)
-    scoring.write(table, folder / "work" / TIMES)
+    write(table, folder / "work" / TIMES)
     return Moments(stated, table=folder / "work" / TIMES)
 
 
@@ -156,7 +157,7 @@ def keep_patients(folder: Path, source: Source) -> Path | None:
         return None
     path = folder / "work" / PATIENTS
     known = source.patients.select("subject_id", pl.col("patient").cast(pl.String)).unique("subject_id")
-    scoring.write(known.sort("subject_id").collect(), path)
+    write(known.sort("subject_id").collect(), path)
     return path
 
 
@@ -194,9 +195,9 @@ def finish(folder: Path, task: ScoreTask, number: int, release: Release, source:
     people = int(predicted.select(pl.col("subject_id").n_unique()).collect().item())
     if not people and not len(unscored):
         raise ValueError("no patients in the records; expected at least one")
-    scoring.write(unscored, folder / "unscored.parquet")
-    unscored.write_csv(folder / "unscored.csv")
-    scoring.write(gathered["rejected"], folder / "rejected.parquet")
+    write(unscored, folder / "unscored.parquet")
+    artefacts.write_bytes(folder / "unscored.csv", unscored.write_csv().encode())
+    write(gathered["rejected"], folder / "rejected.parquet")
     shutil.rmtree(folder / "work")
     (folder / PLAN).unlink()
     return artefacts.write_manifest(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ehr import predictions
-from ehr.events import BIRTH, DEATH, EVENTS
+from ehr.events import BIRTH, DEATH, EVENTS, write
 from ehr.quality.profile import Sifted, sift
 from ehr.quality.sequences import measure_predictions
 from ehr.quality.thresholds import Measure, Thresholds
@@ -231,10 +231,3 @@ def unscored_table(rows: list[tuple[int, int | None, str]], patients: Path | Non
         },
         schema=UNSCORED,
     )
-
-
-def write(frame: pl.DataFrame, path: Path) -> None:
-    """Write parquet whole or not at all."""
-    temporary = path.with_name(f".{path.name}.partial")
-    frame.write_parquet(temporary)
-    temporary.rename(path)

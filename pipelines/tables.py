@@ -9,6 +9,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from ehr.events import write
 from ehr.outcomes.labels import ATTRITION
 from ehr.outcomes.registry import Registry
 from ehr.splits import SPLITS
@@ -40,16 +41,15 @@ def write_attrition(
         .sort("place", "at")
         .select(ATTRITION.names())
     )
-    pl.concat([pl.DataFrame(removed, schema=ATTRITION, orient="row"), added]).write_parquet(
-        folder / "attrition.parquet"
-    )
+    whole = pl.concat([pl.DataFrame(removed, schema=ATTRITION, orient="row"), added])
+    write(whole, folder / "attrition.parquet")
 
 
 def write_prevalence(folder: Path, registry: Registry, counts: Sequence[pl.DataFrame]) -> None:
     """Add up label counts of shards and write prevalence.parquet."""
     order = {name: i for i, name in enumerate(SPLITS)}
     split = pl.col("split").replace_strict(order, default=len(order), return_dtype=pl.Int32)
-    (
+    added = (
         pl.concat(list(counts))
         .group_by("outcome", "horizon_days", "split")
         .agg(pl.col("count", "positives", "censored").sum())
@@ -57,8 +57,8 @@ def write_prevalence(folder: Path, registry: Registry, counts: Sequence[pl.DataF
         .join(places(registry), on="outcome")
         .sort("place", "horizon_days", split, "split")
         .drop("place")
-        .write_parquet(folder / "prevalence.parquet")
     )
+    write(added, folder / "prevalence.parquet")
 
 
 def places(registry: Registry) -> pl.DataFrame:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ehr.events import first_line
+from ehr.events import first_line, write
 from ehr.outcomes.labels import ATTRITION, LABELS
 from ehr.outcomes.registry import NAME, Outcome, Registry
 
@@ -111,7 +111,7 @@ def to_meds(labels: pl.DataFrame, folder: Path) -> list[Path]:
         home.mkdir(parents=True, exist_ok=True)
         ordered = rows.sort("subject_id", "prediction_time").select(COLUMNS)
         path = home / f"{horizon}.parquet"
-        ordered.filter(pl.col("boolean_value").is_not_null()).write_parquet(path)
+        write(ordered.filter(pl.col("boolean_value").is_not_null()), path)
         censored = ordered.filter(pl.col("boolean_value").is_null()).drop("boolean_value")
         if len(censored):
             censored.write_csv(home / f"{horizon}.censored.csv")

@@ -17,7 +17,7 @@ def detect(path: Path) -> str:
     """Return the format of a path: meds, omop, fhir or mimic.
 
     Raises:
-        ValueError: the path is missing or empty, or fits no format; plain tables are never guessed.
+        ValueError: the path is missing or empty, fits no format, or several; plain tables are never guessed.
     """
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder; expected health records")
@@ -25,9 +25,11 @@ def detect(path: Path) -> str:
         raise ValueError(f"{path}: an empty folder; expected health records")
     if path.is_file() and path.stat().st_size == 0:
         raise ValueError(f"{path}: an empty file; expected health records")
-    for name in FORMATS:
-        if importlib.import_module(f"ehr.sources.{name}").matches(path):
-            return name
+    fitting = [name for name in FORMATS if importlib.import_module(f"ehr.sources.{name}").matches(path)]
+    if len(fitting) > 1:
+        raise ValueError(f"{path}: fits {' and '.join(fitting)}; expected one format; pass --format {fitting[0]}, say")
+    if fitting:
+        return fitting[0]
     found = sorted(entry.name for entry in path.iterdir())[:5] if path.is_dir() else [path.name]
     expected = "; ".join(f"{name}: {what}" for name, what in FORMATS.items())
     raise ValueError(

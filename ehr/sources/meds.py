@@ -1,7 +1,7 @@
 """MEDS 0.4 and 0.3: parquet shards of one subject each, sorted by time, with nulls first for static facts."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,11 @@ from ehr.events import EVENTS, conform, first_line
 from ehr.sources.parts import NONE, Part, Source
 
 PART_ROWS = 1_000_000
+# Folders of a dataset whose parquet files hold no events.
+NO_EVENTS = {"metadata", "labels", "truth"}
+Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
+# Subject and first row of each run of rows of one subject, and the number of rows.
+Runs = tuple[Ints, Ints, int]
 
 
 def matches(path: Path) -> bool:
@@ -25,7 +30,8 @@ def matches(path: Path) -> bool:
     except (pa.ArrowInvalid, OSError):
         # A damaged file in a dataset's folder is a damaged dataset, and reading it says so.
         return (path / "metadata" / "dataset.json").is_file() or (path / "data").is_dir()
-    return {"subject_id", "time", "code"} <= names or {"patient_id", "time", "code"} <= names
+    # One of the three may be misnamed, and reading says which.
+    return len({"subject_id", "time", "code"} & names) >= 2 or {"patient_id", "time", "code"} <= names
 
 
 def data_files(path: Path) -> list[Path]:
@@ -33,8 +39,8 @@ def data_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path] if path.suffix == ".parquet" else []
     root = path / "data" if (path / "data").is_dir() else path
-    files = [file for file in root.rglob("*.parquet") if not {"metadata", "labels", "truth"} & set(file.parts)]
-    return sorted(file for file in files if not file.name.startswith("."))
+    files = [file for file in root.rglob("*.parquet") if not file.name.startswith(".")]
+    return sorted(file for file in files if not NO_EVENTS & set(file.relative_to(root).parts))
 
 
 def open(path: Path, *, repair: bool = False, part_rows: int = PART_ROWS) -> Source:
@@ -53,26 +59,23 @@ def open(path: Path, *, repair: bool = False, part_rows: int = PART_ROWS) -> Sou
         raise ValueError(f"{path}: no parquet files of events; expected a MEDS dataset (data/**/*.parquet)")
     root = path / "data" if (path / "data").is_dir() else path
     parts: list[Part] = []
-    seen: dict[str, np.ndarray[tuple[int], np.dtype[np.int64]]] = {}
+    held: list[tuple[str, Ints]] = []
     for file in files:
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
         split = file.relative_to(root).parts[0] if path.is_dir() and file.parent != root else None
-        subjects = runs(file, name)
-        whole = tuple(parts_of(file, name, split, subjects, part_rows, ordered=not repair))
-        parts += whole
+        found = runs(file, name)
+        parts += parts_of(file, name, split, found, part_rows, ordered=not repair)
         if not repair:
-            refuse_shared(seen, name, subjects[0], path)
-            seen[name] = subjects[0]
+            refuse_unsorted(name, found)
+            held.append((name, found[0]))
+    refuse_shared(held, path)
     version = version_of(path, pq.read_schema(files[0]))
-    return Source("meds", version, tuple(parts), parents=parents(path))
+    return Source("meds", version, tuple(parts), parents=parents(path), splits=splits(path, parts))
 
 
 def scan(path: Path, *, repair: bool = False) -> pl.LazyFrame:
     """Return all events of a MEDS dataset, lazy (see `open`)."""
     return pl.concat([part.events.select(EVENTS.names()) for part in open(path, repair=repair).parts])
-
-
-Runs = tuple[np.ndarray[tuple[int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.int64]], int]
 
 
 def runs(file: Path, name: str) -> Runs:
@@ -81,8 +84,8 @@ def runs(file: Path, name: str) -> Runs:
     Only the subject column is read, one row group at a time.
     """
     column = "subject_id"
-    subjects: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
-    starts: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
+    subjects: list[Ints] = []
+    starts: list[Ints] = []
     row = 0
     try:
         with pq.ParquetFile(file) as parquet:
@@ -119,19 +122,30 @@ def parts_of(file: Path, name: str, split: str | None, found: Runs, part_rows: i
         begin = end
 
 
-def refuse_shared(
-    seen: dict[str, np.ndarray[tuple[int], np.dtype[np.int64]]],
-    name: str,
-    subjects: np.ndarray[tuple[int], np.dtype[np.int64]],
-    path: Path,
-) -> None:
-    """Refuse subjects that are not in one run of rows of one shard (MEDS 0.4, data schema)."""
-    if (np.diff(subjects) < 0).any():
-        row = int(np.flatnonzero(np.diff(subjects) < 0)[0]) + 1
-        raise ValueError(f"{name}: not sorted by subject_id (at subject run {row}); sort it, or pass --repair")
-    for other, held in seen.items():
-        if len(np.intersect1d(held, subjects[subjects >= 0])):
-            raise ValueError(f"{path}: {other} and {name} share a subject; expected one shard each; pass --repair")
+def refuse_unsorted(name: str, found: Runs) -> None:
+    """Refuse a shard whose subjects do not ascend (MEDS 0.4, data schema)."""
+    subjects, starts, _ = found
+    falls = np.flatnonzero(np.diff(subjects) < 0)
+    if len(falls):
+        row = int(starts[falls[0] + 1]) + 1
+        raise ValueError(f"{name}: row {row} is not in order of subject_id (nulls first); sort it, or pass --repair")
+
+
+def refuse_shared(held: Sequence[tuple[str, Ints]], path: Path) -> None:
+    """Refuse subjects that stand in two shards (MEDS 0.4, data schema).
+
+    Args:
+        held: the subjects of each shard, ascending, by its name.
+        path: of the dataset.
+    """
+    known = [subjects[subjects >= 0] for _, subjects in held]
+    subject = np.concatenate([*known, np.zeros(0, np.int64)])
+    shard = np.repeat(np.arange(len(known)), [len(subjects) for subjects in known])
+    by = np.argsort(subject, kind="stable")
+    twice = np.flatnonzero(np.diff(subject[by]) == 0)
+    if len(twice):
+        one, other = (held[int(shard[by[twice[0] + i]])][0] for i in (0, 1))
+        raise ValueError(f"{path}: {one} and {other} share a subject; expected one shard each; pass --repair")
 
 
 def version_of(path: Path, schema: pa.Schema) -> str:
@@ -148,6 +162,13 @@ def version_of(path: Path, schema: pa.Schema) -> str:
     return "0.4" if "text_value" in schema.names else "0.3"
 
 
+def splits(path: Path, parts: Sequence[Part]) -> Path | None:
+    """Return the table of splits of a dataset, where its folders name none."""
+    file = path / "metadata" / "subject_splits.parquet"
+    named = any(part.split == "train" for part in parts)
+    return file if path.is_dir() and file.is_file() and not named else None
+
+
 def parents(path: Path) -> dict[str, tuple[str, ...]]:
     """Return parent codes by code from metadata/codes.parquet, where the dataset has them."""
     file = path / "metadata" / "codes.parquet"
@@ -159,5 +180,9 @@ def parents(path: Path) -> dict[str, tuple[str, ...]]:
         raise ValueError(f"{file}: not a whole parquet file; copy it again") from None
     if "parent_codes" not in table.columns or "code" not in table.columns:
         return dict(NONE)
-    kept = table.filter(pl.col("parent_codes").list.len() > 0).sort("code")
+    if table.schema["parent_codes"] != pl.List(pl.String):
+        found = table.schema["parent_codes"]
+        raise ValueError(f"{file}: column parent_codes is {found}; expected lists of codes; convert it or take it away")
+    chains = table.select("code", pl.col("parent_codes").list.drop_nulls()).drop_nulls()
+    kept = chains.filter(pl.col("parent_codes").list.len() > 0).sort("code")
     return {code: tuple(chain) for code, chain in zip(kept["code"], kept["parent_codes"].to_list(), strict=True)}

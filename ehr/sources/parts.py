@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from hashlib import blake2b
+from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
@@ -41,6 +42,7 @@ class Source(NamedTuple):
         patients: subject_id (i64) and patient (the source's own id, str); None where the two are the same.
         parents: parent codes that the source's own metadata give, by code.
         notes: what a reader should know (tables absent, ages capped), one line each.
+        splits: a table of subject_id and split that the source brings, where its parts do not name theirs.
     """
 
     format: str
@@ -49,6 +51,7 @@ class Source(NamedTuple):
     patients: pl.LazyFrame | None = None
     parents: Mapping[str, tuple[str, ...]] = NONE
     notes: tuple[str, ...] = ()
+    splits: Path | None = None
 
 
 def subject_of(patient: pl.Series) -> pl.Series:
