@@ -55,15 +55,15 @@ def interval(replicates: Floats, *, centred: bool = False) -> tuple[float, float
 
     Args:
         replicates: the value of the cohort itself, then of B resamples, f64 [1 + B].
-        centred: shift the resamples to have the cohort's value as their mean, not below 0: for a sum of absolute
-            values, which resampling inflates.
+        centred: shift the resamples to have the cohort's value as their mean: for what resampling inflates, a sum of
+            absolute values, or precision among patients who are drawn twice.
     """
     value, others = float(replicates[0]), replicates[1:]
     others = others[np.isfinite(others)]
     if not np.isfinite(value) or not len(others):
         return value, float("nan"), float("nan")
     if centred:
-        others = np.maximum(others - others.mean() + value, 0)
+        others = others - others.mean() + value
     lower, upper = np.percentile(others, [2.5, 97.5])
     return value, float(lower), float(upper)
 

@@ -26,6 +26,8 @@ SCORES = pl.Schema(
 )
 MACRO = "macro"
 PAIRED = ("auroc", "auprc")
+INFLATED = ("auprc", "lift", "ece")
+"""Metrics that a resample overstates; so do their differences."""
 
 
 class Slot(NamedTuple):
@@ -114,8 +116,10 @@ def row(values: Floats | None, metric: str) -> tuple[float | None, ...]:
     """Return value, lower and upper, null where there is none."""
     if values is None:
         return (None, None, None)
-    found = interval(values, centred=metric == "ece")
-    return tuple(value if np.isfinite(value) else None for value in found)
+    value, lower, upper = interval(values, centred=metric.startswith(INFLATED))
+    # The shift may leave the range of a metric; a difference has none.
+    found = (value, max(lower, 0.0) if metric in INFLATED else lower, upper)
+    return tuple(number if np.isfinite(number) else None for number in found)
 
 
 def macro_rows(slots: Sequence[Slot], models: Sequence[str]) -> list[tuple[Any, ...]]:
