@@ -7,7 +7,7 @@ import sys
 
 from tests.benchmarks.harness import ROOT
 
-MAIN = ("prepare", "quality", "packing", "scoring", "exporting", "demo")
+MAIN = ("prepare", "quality", "packing", "demo", "scoring", "exporting")
 
 
 def known() -> list[str]:
