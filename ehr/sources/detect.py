@@ -51,6 +51,8 @@ def open_source(path: Path, *, format: str = "auto", columns: Path | None = None
     """
     if columns is not None and format in {"auto", "table"}:
         return importlib.import_module("ehr.sources.table").open(path, columns)
+    if columns is not None:
+        raise ValueError(f"format {format}: got --columns, which maps plain tables; leave out one of them")
     if format == "table":
         raise ValueError("format table: no column map; pass --columns FILE (see docs/how-to/tables.md)")
     if format not in {"auto", *FORMATS}:

@@ -11,8 +11,11 @@ import pyarrow.parquet as pq
 
 from ehr.events import EVENTS, conform, first_line
 from ehr.sources.parts import NONE, Part, Source
+from ehr.sources.sheets import refuse_zones
 
 PART_ROWS = 1_000_000
+SUBJECT = "subject_id"
+NOBODY = -(2**63)
 # Folders of a dataset whose parquet files hold no events.
 NO_EVENTS = {"metadata", "labels", "truth"}
 Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -81,32 +84,43 @@ def scan(path: Path, *, repair: bool = False) -> pl.LazyFrame:
 def runs(file: Path, name: str) -> Runs:
     """Return the subject and first row of each run of rows of one subject, and the number of rows.
 
-    Only the subject column is read, one row group at a time.
+    Only the subject column is read, one row group at a time. Rows without a subject count as those of the least one.
     """
-    column = "subject_id"
-    subjects: list[Ints] = []
-    starts: list[Ints] = []
+    subjects: list[Ints] = [np.zeros(0, np.int64)]
+    starts: list[Ints] = [np.zeros(0, np.int64)]
     row = 0
     try:
         with pq.ParquetFile(file) as parquet:
-            if column not in parquet.schema_arrow.names:
-                found = ", ".join(parquet.schema_arrow.names)
-                raise ValueError(f"{name}: no column {column}; found {found}; rename it or map it with --columns")
+            check(parquet.schema_arrow, name)
             for group in range(parquet.num_row_groups):
-                values = parquet.read_row_group(group, columns=[column])[column].combine_chunks()
-                if not pa.types.is_integer(values.type):
-                    raise ValueError(f"{name}: column {column} is {values.type}; expected int64; convert it first")
-                held = values.fill_null(-1).cast(pa.int64()).to_numpy()
-                first = np.flatnonzero(np.diff(held, prepend=held[:1] - 1)) if len(held) else np.zeros(0, np.int64)
+                values = parquet.read_row_group(group, columns=[SUBJECT])[SUBJECT].combine_chunks()
+                held = values.cast(pa.int64()).fill_null(NOBODY).to_numpy()
+                first = changes(held)
                 subjects.append(held[first])
                 starts.append(first + row)
                 row += len(held)
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{name}: not a whole parquet file ({first_line(error)}); copy or write it again") from None
-    subject = np.concatenate(subjects) if subjects else np.zeros(0, np.int64)
-    start = np.concatenate(starts) if starts else np.zeros(0, np.int64)
-    changes = np.diff(subject, prepend=subject[:1] - 1) != 0
-    return subject[changes], start[changes], row
+    subject, start = np.concatenate(subjects), np.concatenate(starts)
+    # A subject may go on from one row group into the next.
+    first = changes(subject)
+    return subject[first], start[first], row
+
+
+def changes(subjects: Ints) -> Ints:
+    """Return where runs of one subject begin."""
+    return np.flatnonzero(np.concatenate([np.ones(min(len(subjects), 1), bool), subjects[1:] != subjects[:-1]]))
+
+
+def check(schema: pa.Schema, name: str) -> None:
+    """Refuse a shard whose subjects are none, or whose times cannot be read; `conform` looks at the other columns."""
+    if SUBJECT not in schema.names:
+        found = ", ".join(schema.names)
+        raise ValueError(f"{name}: no column {SUBJECT}; found {found}; rename it or map it with --columns")
+    kind = schema.field(SUBJECT).type
+    if not pa.types.is_integer(kind) or kind == pa.uint64():
+        raise ValueError(f"{name}: column {SUBJECT} is {kind}; expected int64; convert it first")
+    refuse_zones(schema, name)
 
 
 def parts_of(file: Path, name: str, split: str | None, found: Runs, part_rows: int, *, ordered: bool) -> Iterator[Part]:
@@ -125,7 +139,7 @@ def parts_of(file: Path, name: str, split: str | None, found: Runs, part_rows: i
 def refuse_unsorted(name: str, found: Runs) -> None:
     """Refuse a shard whose subjects do not ascend (MEDS 0.4, data schema)."""
     subjects, starts, _ = found
-    falls = np.flatnonzero(np.diff(subjects) < 0)
+    falls = np.flatnonzero(subjects[1:] < subjects[:-1])
     if len(falls):
         row = int(starts[falls[0] + 1]) + 1
         raise ValueError(f"{name}: row {row} is not in order of subject_id (nulls first); sort it, or pass --repair")

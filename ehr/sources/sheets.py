@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ehr.events import first_line
 
@@ -84,10 +85,23 @@ def read(path: Path, name: str, *, separator: str = ",") -> Sheet:
 def parquet(path: Path, name: str) -> Sheet:
     """Open a parquet file."""
     try:
+        refuse_zones(pq.read_schema(path), name)
         kinds = dict(pl.read_parquet_schema(path))
     except (pl.exceptions.PolarsError, pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{name}: not a whole parquet file ({first_line(error)}); copy or write it again") from None
     return Sheet(name, pl.scan_parquet(path, glob=False).with_row_index(ROW, offset=1), kinds)
+
+
+def refuse_zones(schema: pa.Schema, name: str) -> None:
+    """Refuse times in a zone of odd minutes, such as +05:30: polars knows whole hours and names, and ends on others.
+
+    Raises:
+        ValueError: with the column.
+    """
+    for field in schema:
+        zone = field.type.tz if pa.types.is_timestamp(field.type) else None
+        if zone and zone[0] in "+-" and not zone.endswith(":00"):
+            raise ValueError(f"{name}: column {field.name} has the zone {zone}; expected UTC; convert it first")
 
 
 def delimited(path: Path, name: str, separator: str) -> Sheet:

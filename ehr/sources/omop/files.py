@@ -1,12 +1,16 @@
 """Where the tables of an OMOP database lie, and each as a lazy frame with lower-case columns."""
 
 import gzip
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ehr.events import first_line
+from ehr.sources.sheets import refuse_zones
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 CLINICAL = (
@@ -113,13 +117,23 @@ def rows(path: Path, name: str) -> pl.LazyFrame:
         shards = sorted(path.glob("*.parquet"))
         if not shards:
             raise ValueError(f"{name}: a folder without parquet files; expected a table; put the file in its place")
-        return pl.scan_parquet(shards, glob=False)
+        return parquet(shards, name)
     if path.suffix.lower() == ".parquet":
-        return pl.scan_parquet(path, glob=False)
+        return parquet([path], name)
     tabs = delimiter(path, name) == "\t"
     # Vocabularies are handed out tab-separated, with bare quotes inside names.
     quote = None if tabs else '"'
     return pl.scan_csv(path, separator="\t" if tabs else ",", quote_char=quote, infer_schema=False, glob=False)
+
+
+def parquet(files: Sequence[Path], name: str) -> pl.LazyFrame:
+    """Return the rows of parquet files."""
+    try:
+        for file in files:
+            refuse_zones(pq.read_schema(file), name)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise damaged(name, error) from None
+    return pl.scan_parquet(list(files), glob=False)
 
 
 def delimiter(path: Path, name: str) -> str:

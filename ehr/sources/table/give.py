@@ -1,6 +1,5 @@
 """What the rows of a table give: statics and births once a subject, visits, and events row by row."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 
@@ -170,7 +169,7 @@ def by_stage(table: Table) -> dict[Stage, list[Item]]:
         stage = {BIRTH: Stage.STATIC, DEATH: Stage.DEATH}.get(event.code, Stage.EVENT)
         staged.setdefault(stage, []).extend(items(event, table, static=False))
     if table.visit:
-        cells = {name: pl.col(name) for name in re.findall(FIELD, table.visit.type)}
+        cells = {name: renamed(pl.col(name), table.visit.values) for name in FIELD.findall(table.visit.type)}
         code = filled(f"VISIT//{table.visit.type}//", cells)
         start = moment_of(table.visit.start, table, ())
         staged[Stage.START] = [Item(code + "START", start)]

@@ -98,6 +98,7 @@ class Visit:
     type: str
     start: When | None = None
     end: When | None = None
+    values: Mapping[str, str | None] = field(default_factory=lambda: NO_VALUES)
 
     def columns(self) -> set[str]:
         """Return the columns that it reads."""

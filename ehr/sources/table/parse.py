@@ -130,11 +130,16 @@ def values_of(node: Node) -> Mapping[str, str | None]:
 
 def visit_of(node: Node) -> Visit:
     """Return a visit."""
-    keys = node.mapping(("type", "start", "end"))
+    keys = node.mapping(("type", "values", "start", "end"))
     node.require(keys, "type")
-    kind = keys["type"].text("a type such as IP, OP or ER")
+    kind = keys["type"].text("a type such as INPATIENT, OUTPATIENT or EMERGENCY")
     template(keys["type"], kind, ())
-    return Visit(type=kind, start=optional(keys, "start", when_of, None), end=optional(keys, "end", when_of, None))
+    return Visit(
+        type=kind,
+        start=optional(keys, "start", when_of, None),
+        end=optional(keys, "end", when_of, None),
+        values=optional(keys, "values", values_of, NO_VALUES),
+    )
 
 
 def birth_of(node: Node, missing: tuple[str, ...]) -> Birth:

@@ -105,7 +105,7 @@ def test_a_visit_begins_before_what_happened_in_it_wherever_the_bundle_puts_it(t
     bundle["entry"].reverse()
     write(tmp_path / "dee.json", bundle)
     events = order(fhir.scan(tmp_path)).collect()
-    same = events.filter(pl.col("time") == datetime(2014, 9, 9, 8))["code"].to_list()  # noqa: DTZ001
+    same = events.filter(pl.col("time") == datetime(2014, 9, 9, 8))["code"].to_list()
     assert same == ["VISIT//AMBULATORY//START", "SNOMED//185349003", "SNOMED//44054006"]
 
 
@@ -300,7 +300,7 @@ def test_a_limit_and_a_choice_of_columns_reach_the_reader(export):
 
 
 ZONES = st.integers(-14 * 60, 14 * 60)
-MOMENTS = st.datetimes(min_value=datetime(1850, 1, 1), max_value=datetime(2150, 1, 1))  # noqa: DTZ001
+MOMENTS = st.datetimes(min_value=datetime(1850, 1, 1), max_value=datetime(2150, 1, 1))
 
 
 @given(MOMENTS, ZONES)
@@ -316,7 +316,7 @@ def test_dates_become_utc_whatever_their_zone(moment, minutes):
 def test_partial_dates_begin_with_their_first_day_and_end_with_their_last(moment):
     day = moment.date().isoformat()
     first = {text: times.read(text) for text in (day, day[:7], day[:4])}
-    begins = [datetime(1970, 1, 1) + timedelta(microseconds=found.time) for found in first.values() if found]  # noqa: DTZ001
+    begins = [datetime(1970, 1, 1) + timedelta(microseconds=found.time) for found in first.values() if found]
     assert begins == [
         moment.replace(hour=0, minute=0, second=0, microsecond=0),
         moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0),
@@ -325,7 +325,7 @@ def test_partial_dates_begin_with_their_first_day_and_end_with_their_last(moment
     assert [found.day for found in first.values() if found] == [True, False, False]
     for text in first:
         # The next microsecond belongs to another day, month or year.
-        last = datetime(1970, 1, 1) + timedelta(microseconds=times.end_of(text) or 0)  # noqa: DTZ001
+        last = datetime(1970, 1, 1) + timedelta(microseconds=times.end_of(text) or 0)
         assert last.isoformat().startswith(text)
         assert not (last + timedelta(microseconds=1)).isoformat().startswith(text)
 

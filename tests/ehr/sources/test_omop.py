@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -210,6 +212,13 @@ def listed_column(folder):
     (folder / "measurement.csv").unlink()
 
 
+def odd_zone(folder):
+    frame = pl.DataFrame({"person_id": [11], "death_datetime": [datetime(2012, 1, 1)]}).to_arrow()
+    times = frame["death_datetime"].cast(pa.timestamp("us", "+05:30"))
+    pq.write_table(frame.set_column(1, "death_datetime", times), folder / "death.parquet")
+    (folder / "death.csv").unlink()
+
+
 def folder_for_file(folder):
     (folder / "measurement.csv").unlink()
     (folder / "measurement.csv").mkdir()
@@ -234,6 +243,7 @@ MALFORMED = {
     "truncated gzip": (truncated_gzip, "measurement.csv.gz: cannot be read"),
     "truncated parquet": (truncated_parquet, "measurement.parquet: cannot be read"),
     "list for a number": (listed_column, "measurement.parquet: column person_id is List"),
+    "zone of odd minutes": (odd_zone, "death.parquet: column death_datetime has the zone +05:30; expected UTC"),
     "folder for a file": (folder_for_file, "measurement.csv: a folder without parquet files"),
     "not UTF-8": (latin, "person.csv: cannot be read"),
     "empty": (lambda folder: (folder / "death.csv").write_bytes(b""), "death.csv: an empty file"),
@@ -302,7 +312,7 @@ def read_text(values, column="day"):
     return Table("t.csv", pl.LazyFrame({column: values}, schema={column: pl.String()}), {column: pl.String()})
 
 
-MOMENTS = st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2100, 1, 1))  # noqa: DTZ001
+MOMENTS = st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2100, 1, 1))
 
 
 @given(MOMENTS, st.sampled_from([" ", "T"]), st.integers(-14 * 60, 14 * 60))
