@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ehr.outcomes.arrays import DAY, NEVER, STATIC, YEAR, Bools, Ints, Shard
-from ehr.outcomes.registry import Index, Outcome, microseconds
+from ehr.outcomes.registry import Index, Outcome, is_date, microseconds
 
 
 class Samples(NamedTuple):
@@ -88,7 +88,7 @@ def by_index(shard: Shard, index: Index) -> Counted:
 def candidates(shard: Shard, index: Index) -> Samples:
     """Return every time that the index rule names, one a patient and moment."""
     patients = np.arange(len(shard.subject))
-    if index.at[:4].isdigit():
+    if is_date(index.at):
         samples = Samples(patients, np.full(len(patients), microseconds(index.at, "index.at")))
     elif index.at == "last_event":
         last = np.full(len(patients), STATIC)

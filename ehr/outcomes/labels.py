@@ -10,7 +10,7 @@ import polars as pl
 from ehr.codes import match
 from ehr.outcomes.arrays import DAY, NEVER, Bools, Ints, Shard
 from ehr.outcomes.eligibility import Counted, eligible
-from ehr.outcomes.registry import Index, Outcome, Registry, microseconds
+from ehr.outcomes.registry import Index, Outcome, Registry, is_date, microseconds
 
 LABELS = pl.Schema(
     {
@@ -93,7 +93,7 @@ def follow_up_end(shard: Shard, outcome: Outcome, run: Ints, time: Ints) -> Ints
         return np.full(len(run), NEVER)
     if outcome.censor == "last_event":
         return shard.last[run]
-    if outcome.censor[:4].isdigit():
+    if is_date(outcome.censor):
         return np.full(len(run), microseconds(outcome.censor, "censor"))
     return np.minimum(shard.marked((outcome.censor,)).next_after(run, time), shard.last[run])
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from ehr.events import DEATH
+from ehr.events import DEATH, first_line
 
 INDEX_POINTS = ("visit_start", "visit_end", "day_end", "last_event")
 EVERY = ("all", "first", "latest", "first_per_year")
@@ -21,6 +21,9 @@ SWITCHES = ("alive", "incident_only")
 NUMBERS = ("gap_days", "min_history_days", "min_age", "max_age")
 OPTIONAL = ("competing", "since", "until", "min_age", "max_age")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+DATE = re.compile(r"\d{4}-[^/]*")
+# A century; no record is longer, and microseconds fit their 64 bits with room to spare.
+LONGEST_DAYS = 36_525
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +57,7 @@ class Index:
         for name in ("since", "until"):
             if getattr(self, name) is not None:
                 microseconds(getattr(self, name), f"index.{name}")
-        if re.fullmatch(r"\d{4}-.*", self.at):
+        if is_date(self.at):
             microseconds(self.at, "index.at")
         elif self.at not in INDEX_POINTS and "//" not in self.at and self.at != DEATH:
             points = ", ".join(INDEX_POINTS)
@@ -90,13 +93,18 @@ class Outcome:
         if not NAME.fullmatch(self.name):
             raise ValueError(f"outcome name {self.name!r}: expected lower-case letters, digits and underscores")
         steps = [b > a for a, b in zip(self.horizons_days, self.horizons_days[1:], strict=False)]
-        if not self.horizons_days or not all(steps) or (self.horizons_days[0] < 1 and self.any_of):
+        least, most = (1 if self.any_of else 0), LONGEST_DAYS
+        if (
+            not self.horizons_days
+            or not all(steps)
+            or not least <= self.horizons_days[0] <= self.horizons_days[-1] <= most
+        ):
             raise ValueError(
-                f"{self.name}.horizons_days is {list(self.horizons_days)}; expected ascending days above 0"
+                f"{self.name}.horizons_days is {list(self.horizons_days)}; expected ascending days from 1 to {most:,}"
             )
-        if self.gap_days < 0:
-            raise ValueError(f"{self.name}.gap_days is {self.gap_days}; expected 0 or more")
-        if re.fullmatch(r"\d{4}-.*", self.censor):
+        if not 0 <= self.gap_days <= LONGEST_DAYS:
+            raise ValueError(f"{self.name}.gap_days is {self.gap_days}; expected 0 to {LONGEST_DAYS:,}")
+        if is_date(self.censor):
             microseconds(self.censor, f"{self.name}.censor")
         elif self.censor not in CENSORS and "//" not in self.censor and self.censor != DEATH:
             words = ", ".join(CENSORS)
@@ -123,16 +131,23 @@ class Registry(NamedTuple):
         return table
 
 
+def is_date(text: str) -> bool:
+    """Tell whether a word stands for a date; a code may begin with digits too, but has a system."""
+    return DATE.fullmatch(text) is not None
+
+
 def microseconds(text: str, name: str) -> int:
     """Return a date's midnight as microseconds since 1970.
 
     Raises:
-        ValueError: the text is not a date.
+        ValueError: the text is not a date, or has a zone.
     """
     try:
         day = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{name} is {text}; expected a date such as 2021-01-01") from None
+        day = None
+    if day is None or day.tzinfo is not None:
+        raise ValueError(f"{name} is {text}; expected a date such as 2021-01-01")
     return int((day - datetime(1970, 1, 1)).total_seconds()) * 1_000_000  # noqa: DTZ001  times carry no zone
 
 
@@ -146,10 +161,11 @@ def load(path: Path) -> Registry:
         raise ValueError(f"{path}: no such file; expected outcomes in YAML (see docs/how-to/outcomes.md)")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
+        # ValueError: text that is not UTF-8, and days that no month has.
         where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        raise ValueError(f"{path}: not YAML{line}; mend it there") from None
+        place = f" at line {where.line + 1}" if where else f" ({first_line(error)})"
+        raise ValueError(f"{path}: not YAML{place}; mend it there") from None
     outcomes = content.get("outcomes") if isinstance(content, dict) else None
     if not isinstance(outcomes, dict) or not outcomes or set(content) != {"outcomes"}:
         raise ValueError(f"{path}: expected one key `outcomes` with at least one outcome below it")
@@ -168,7 +184,11 @@ def parse(name: str, entry: object) -> Outcome:
         raise ValueError(f"{name}.event.any_of: expected a list of code patterns")
     if "index" in settings:
         entries = checked(settings["index"], set(Index.__dataclass_fields__), f"{name}.index")
-        settings["index"] = Index(**{k: converted(v, k, f"{name}.index.{k}") for k, v in entries.items()})
+        point = {k: converted(v, k, f"{name}.index.{k}") for k, v in entries.items()}
+        try:
+            settings["index"] = Index(**point)
+        except ValueError as error:
+            raise ValueError(f"{name}.{error}") from None
     others = {k: converted(v, k, f"{name}.{k}") for k, v in settings.items() if k != "index"}
     return Outcome(name=name, any_of=patterns, **settings | others)
 
