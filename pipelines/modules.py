@@ -156,6 +156,8 @@ class Pretraining(Training):
     def build(self, vocabulary: Vocabulary, max_length: int) -> None:
         """Make the network; weights follow the global seed."""
         self.network = new_network(self.shape, vocabulary, max_length)
+        # Not asked here; DDP waits for the gradient of every weight that may have one.
+        self.network.heads.requires_grad_(requires_grad=False)
         frequency = np.array(vocabulary.patients, dtype=np.float32) + 0.5
         with torch.no_grad():
             self.network.sets.bias.copy_(torch.from_numpy(np.log(frequency / frequency.sum())))
@@ -221,6 +223,7 @@ class Finetuning(Training):
         self.network = Anamnesis(AnamnesisConfig(**settings))
         kept = {name: value for name, value in network.state_dict().items() if not name.startswith("heads.")}
         self.network.load_state_dict(kept, strict=False)
+        self.network.sets.requires_grad_(requires_grad=False)
         self.network.heads.set_prior(prevalence(asked))
         with torch.no_grad():
             table = self.network.table()

@@ -110,6 +110,9 @@ def boosting(task: Task) -> Callable[[Columns], Any]:
     """Fit histogram gradient boosting on dense columns and the token columns most associated with the label."""
     top, tuning = associated(task), task.tuning
     x, y = table(task.train, top)[task.rows], task.positive
+    # A column without a value in these rows has no bins.
+    held = np.flatnonzero(~np.isnan(x).all(0))
+    x = x[:, held]
     best, chosen = np.inf, None
     # Threads of small trees mostly wait for each other.
     with threadpool_limits(None if x.size > LARGE else 1, user_api="openmp"):
@@ -127,7 +130,7 @@ def boosting(task: Task) -> Callable[[Columns], Any]:
                 random_state=0,
             )
             if tuning:
-                at = table(tuning, top)[task.tuning_rows]
+                at = table(tuning, top)[task.tuning_rows][:, held]
                 model.fit(x, y, X_val=at, y_val=task.tuning_positive)
                 loss = log_loss(decision(model, at), task)
             else:
@@ -135,7 +138,7 @@ def boosting(task: Task) -> Callable[[Columns], Any]:
                 model.fit(x, y)
             if loss < best:
                 best, chosen = loss, model
-    return lambda columns: decision(chosen, table(columns, top))
+    return lambda columns: decision(chosen, table(columns, top)[:, held])
 
 
 def associated(task: Task) -> npt.NDArray[np.int64]:

@@ -62,3 +62,12 @@ def test_equal_data_give_equal_answers_and_settings_have_defaults(found, model):
     assert np.array_equal(again[model][0], found[0][model][0])
     alone = next(answers(TRAIN, None, [HELD_OUT.columns], SLOTS[:1]))
     assert np.corrcoef(alone[model][0], found[0][model][0])[0, 1] > 0.8
+
+
+def test_a_column_without_a_value_in_training_is_left_out():
+    empty = TRAIN.columns.dense.copy()
+    empty[:, 1] = np.nan
+    train = Labelled(TRAIN.columns._replace(dense=empty), TRAIN.label)
+    logit = next(answers(train, TUNING, [HELD_OUT.columns], SLOTS[:1]))["gradient_boosting"][0]
+    assert np.isfinite(logit).all()
+    assert np.std(logit) > 0.1
