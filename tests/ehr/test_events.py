@@ -1,7 +1,5 @@
 """EVENTS: casts that lose nothing, refusals in one line, the order that is canonical, files whole or absent."""
 
-# Times of EVENTS carry no zone.
-# ruff: noqa: DTZ001
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import polars as pl
