@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := ehr robust compress pipelines
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check format bench figures docs build clean
+.PHONY: help install demo test test-slow test-cpu check format bench figures docs build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -26,6 +26,11 @@ test: $(STAMP) ## fast tests
 
 test-slow: $(STAMP) ## long tests: faults, leaks, environments
 	$(BIN)/python -m pytest -q -m slow --timeout 3600
+
+test-cpu: $(STAMP) ## score the demo cohort in an environment of core and cpu extras alone, without torch
+	rm -rf runs/cpu && $(PYTHON) -m venv runs/cpu
+	runs/cpu/bin/python -m pip install --quiet --constraint constraints.txt '.[cpu]'
+	$(BIN)/python -m tests.environments runs/cpu/bin/python
 
 check: $(STAMP) ## formatting, lint, import directions, types, dependencies, dead code, spelling
 	$(BIN)/ruff format --check .
