@@ -217,7 +217,7 @@ SETTINGS = {
     "a CSV that is not UTF-8": (
         "prepare {made} cohort --columns {made}/c.yaml",
         {
-            "x.csv": "id,when,what\n1,2020-01-01,caf\xe9\n".encode("latin-1"),
+            "x.csv": "id,when,what\n1,2020-01-01,M\xfcller\n".encode("latin-1"),
             "c.yaml": "tables: {t: {files: x.csv, subject: id, time: {column: when}, events: [{code: '{what}'}]}}",
         },
         "x.csv.*UTF-8",
@@ -255,8 +255,8 @@ SETTINGS = {
     "config: no such file": ("pretrain --config nowhere.yaml --cohort {cohort} --output run", {}, "nowhere.yaml"),
     "config: an unknown key": (
         "pretrain --config {made}/c.yaml --cohort {cohort} --output run",
-        {"c.yaml": "model: {network: {widht: 3}}"},
-        "c.yaml.*widht",
+        {"c.yaml": "model: {network: {girth: 3}}"},
+        "c.yaml.*girth",
     ),
     "config: a value out of range": (
         "pretrain --config {pretrain} --cohort {cohort} --output run --model.network.dropout 3",
