@@ -61,17 +61,17 @@ def conform(frame: pl.LazyFrame, *, name: str) -> pl.LazyFrame:
             raise ValueError(f"{name}: no column {column}; found {found}; rename it or map it with --columns")
         if not isinstance(schema[column], KINDS[column]):
             raise ValueError(f"{name}: column {column} is {schema[column]}; expected {kind}; convert it first")
-        columns.append(cast(column, schema[column]))
+        columns.append(cast(column, schema[column], kind))
     extra = [pl.col(column) for column in schema if column not in EVENTS]
     return frame.select(*columns, *extra)
 
 
-def cast(column: str, found: pl.DataType) -> pl.Expr:
-    """Return the expression that brings a column to its type; times of a zone become UTC."""
+def cast(column: str, found: pl.DataType, kind: pl.DataType) -> pl.Expr:
+    """Return the expression that brings a column from one type to another; times of a zone become UTC."""
     expression = pl.col(column)
     if isinstance(found, pl.Datetime) and found.time_zone is not None:
         expression = expression.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-    return expression.cast(EVENTS[column])
+    return expression.cast(kind)
 
 
 def first_line(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ehr.events import first_line, write
+from ehr.events import EVENTS, KINDS, cast, first_line, write
 from ehr.outcomes.labels import ATTRITION, LABELS
 from ehr.outcomes.registry import NAME, Outcome, Registry
 
@@ -23,9 +23,11 @@ def label_files(path: Path) -> dict[str, list[Path]]:
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     found: dict[str, list[Path]] = {}
     for file in files:
-        inside = file.relative_to(path).parts if path.is_dir() else (file.name,)
-        name = (inside[0] if len(inside) > 1 else file.stem).lower().replace("-", "_").replace(" ", "_")
-        name = path.name.lower() if name.isdigit() else name
+        home = path if path.is_dir() else path.parent
+        inside = file.relative_to(home).parts
+        name = inside[0] if len(inside) > 1 else file.stem
+        # Files that are numbers are parts of what their folder names.
+        name = (home.name if name.isdigit() else name).lower().replace("-", "_").replace(" ", "_")
         if not NAME.fullmatch(name):
             raise ValueError(f"{file}: {name!r} cannot name an outcome; expected letters, digits and underscores")
         found.setdefault(name, []).append(file)
@@ -60,21 +62,32 @@ def read(path: Path) -> pl.DataFrame:
             if missing:
                 found = ", ".join(table.columns)
                 raise ValueError(f"{file}: no column {missing[0]}; found {found}; expected {', '.join(COLUMNS)}")
-            if table["boolean_value"].dtype != pl.Boolean:
-                kind = table["boolean_value"].dtype
-                raise ValueError(f"{file}: column boolean_value is {kind}; expected true and false; convert it")
-            frames.append(conformed(table, name))
+            frames.append(conformed(table, name, file))
     labels = pl.concat(frames)
     if labels.select("subject_id", "prediction_time", "outcome").is_duplicated().any():
         raise ValueError(f"{path}: a patient is labelled twice at one time; expected one label each")
     return labels.sort("subject_id", "prediction_time", "outcome", "horizon_days")
 
 
-def conformed(table: pl.DataFrame, name: str) -> pl.DataFrame:
-    """Return labels of one file as LABELS."""
+def conformed(table: pl.DataFrame, name: str, file: Path) -> pl.DataFrame:
+    """Return labels of one file as LABELS.
+
+    Raises:
+        ValueError: a column is of a type that no cast makes right, or a row has no subject or time.
+    """
+    kind = table["boolean_value"].dtype
+    if kind != pl.Boolean:
+        raise ValueError(f"{file}: column boolean_value is {kind}; expected true and false; convert it")
+    keys: list[pl.Expr] = []
+    for column, target in (("subject_id", "subject_id"), ("prediction_time", "time")):
+        held = table[column]
+        if not isinstance(held.dtype, KINDS[target]):
+            raise ValueError(f"{file}: column {column} is {held.dtype}; expected {EVENTS[target]}; convert it")
+        if held.null_count():
+            raise ValueError(f"{file}: column {column} has {held.null_count()} rows without a value; leave them out")
+        keys.append(cast(column, held.dtype, EVENTS[target]))
     return table.select(
-        pl.col("subject_id").cast(pl.Int64),
-        pl.col("prediction_time").cast(pl.Datetime("us")),
+        *keys,
         pl.lit(name).alias("outcome"),
         pl.lit(0, dtype=pl.Int32).alias("horizon_days"),
         pl.col("boolean_value"),

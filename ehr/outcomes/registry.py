@@ -59,7 +59,7 @@ class Index:
                 microseconds(getattr(self, name), f"index.{name}")
         if is_date(self.at):
             microseconds(self.at, "index.at")
-        elif self.at not in INDEX_POINTS and "//" not in self.at and self.at != DEATH:
+        elif self.at not in INDEX_POINTS and not is_code(self.at):
             points = ", ".join(INDEX_POINTS)
             raise ValueError(f"index.at is {self.at}; expected {points}, a date YYYY-MM-DD or a code pattern")
 
@@ -106,7 +106,7 @@ class Outcome:
             raise ValueError(f"{self.name}.gap_days is {self.gap_days}; expected 0 to {LONGEST_DAYS:,}")
         if is_date(self.censor):
             microseconds(self.censor, f"{self.name}.censor")
-        elif self.censor not in CENSORS and "//" not in self.censor and self.censor != DEATH:
+        elif self.censor not in CENSORS and not is_code(self.censor):
             words = ", ".join(CENSORS)
             raise ValueError(f"{self.name}.censor is {self.censor}; expected {words}, a date or a code pattern")
 
@@ -134,6 +134,11 @@ class Registry(NamedTuple):
 def is_date(text: str) -> bool:
     """Tell whether a word stands for a date; a code may begin with digits too, but has a system."""
     return DATE.fullmatch(text) is not None
+
+
+def is_code(text: str) -> bool:
+    """Tell whether a word can stand for codes: it names a system, or is in capitals like MEDS_DEATH and ADMIT*."""
+    return "//" in text or text.isupper()
 
 
 def microseconds(text: str, name: str) -> int:

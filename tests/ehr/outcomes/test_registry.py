@@ -166,6 +166,12 @@ def test_codes_that_begin_with_digits_are_no_dates():
     assert r.is_date("2024-02-29")
 
 
+def test_codes_without_a_system_are_in_capitals():
+    assert Index(at="ICU_ADMISSION").at == "ICU_ADMISSION"
+    assert Outcome(name="x", any_of=("A",), censor="DISCHARGE*").censor == "DISCHARGE*"
+    assert not any(map(r.is_code, ["visit", "Visit_end", "2020", "1.1.2020", ""]))
+
+
 WORDS = st.sampled_from(["A//1", "VISIT//IP//START", "ICD10CM//C25*", "MEDS_DEATH", "B//ü ß", "C//: #"])
 DATES = st.dates().filter(lambda day: day.year >= 1000).map(str)
 NUMBERS = st.one_of(st.integers(0, 4000), st.floats(0, 4000))
