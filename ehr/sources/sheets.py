@@ -35,15 +35,18 @@ class Sheet(NamedTuple):
     kinds: Mapping[str, pl.DataType]
 
     def need(self, columns: Iterable[str], remedy: str) -> None:
-        """Refuse a sheet without these columns.
+        """Refuse a sheet without these columns, or whose cells there hold no single value.
 
         Raises:
-            ValueError: the first that is missing, with those found.
+            ValueError: the first that is missing, with those found; or the first of lists or bytes.
         """
         for column in columns:
             if column not in self.kinds:
                 found = ", ".join(self.kinds)
                 raise ValueError(f"{self.name}: no column {column}; found {found}; {remedy}")
+            kind = self.kinds[column]
+            if kind.is_nested() or isinstance(kind, (pl.Binary, pl.Object)):
+                raise ValueError(f"{self.name}: column {column} is {kind}; expected one value a cell; convert it first")
 
     def lower(self) -> "Sheet":
         """Return the sheet with column names in lower case."""

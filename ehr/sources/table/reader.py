@@ -100,7 +100,9 @@ def cells(file: Path, label: str, table: Table, columns: Path, extra: tuple[str,
     wanted = tuple(dict.fromkeys((*table.columns(), *extra)))
     sheet.need(wanted, f"{columns} names it; {REMEDY}")
     laid = sheet.frame.select(ROW, *(sheets.text(name, sheet.kinds[name]).alias(name) for name in wanted))
-    taken = laid.filter(give.chosen(table.rows))
+    # A blank line says nothing, and so nothing is wrong with it.
+    told = pl.any_horizontal(pl.col(name).is_not_null() for name in wanted) if wanted else pl.lit(value=True)
+    taken = laid.filter(told, give.chosen(table.rows))
     blank = [give.known(pl.col(name), table.rows.missing).alias(name) for name in wanted]
     return taken.with_columns(*blank, pl.lit(number).alias(FILE))
 
