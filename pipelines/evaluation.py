@@ -119,7 +119,7 @@ def evaluate(model: Path, cohort: Path, report: Path, plan: Plan | None = None) 
             # Before the report gets its name: there are both, or neither.
             facts_of_fit = {"cohort": artefacts.digest(cohort / artefacts.MANIFEST), "split": SPLIT, "kept": kept}
             source = releases.open_release(model, trusted=True)
-            releases.recalibrated(source, fitted, plan.recalibrate, overwrite=plan.overwrite, **facts_of_fit)
+            releases.recalibrated(source, fitted, plan.recalibrate, folder, overwrite=plan.overwrite, **facts_of_fit)
     return manifest
 
 

@@ -137,7 +137,7 @@ def export(
             "parity": found._asdict(),
             "trained_on": {key: read.manifest[key] for key in ("cohort", "samples", "pretrained")},
         }
-        told = card.record(read.registry, facts, texts, card.performance(report, "anamnesis"))
+        told = card.record(read.registry, facts, texts, report, disabled=read.manifest["disabled"])
         artefacts.write_json(folder / "card.json", told)
         artefacts.write_bytes(folder / "card.md", card.page(told).encode())
         outcomes = [{"name": o.name, "horizons_days": list(o.horizons_days)} for o in read.registry.outcomes]

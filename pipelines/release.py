@@ -21,7 +21,7 @@ from ehr.outcomes.registry import Registry, load
 from ehr.quality.thresholds import Thresholds
 from ehr.timelines import Sample
 from ehr.vocabulary import Vocabulary
-from pipelines import artefacts, golden
+from pipelines import artefacts, card, golden
 
 MODEL, SUMS = "model.onnx", "SHA256SUMS"
 POSITIONS = 4096
@@ -167,7 +167,13 @@ def check_golden(release: Release) -> None:
 
 
 def recalibrated(
-    release: Release, calibration: Calibration, target: Path, *, overwrite: bool = False, **facts: object
+    release: Release,
+    calibration: Calibration,
+    target: Path,
+    report: Path,
+    *,
+    overwrite: bool = False,
+    **facts: object,
 ) -> None:
     """Write a release that differs in its calibration alone; the source release is untouched.
 
@@ -175,8 +181,9 @@ def recalibrated(
         release: opened.
         calibration: fitted elsewhere, of the same outcomes.
         target: folder to be made.
+        report: made by anamnesis evaluate with this calibration; its figures go into the card.
         overwrite: replace a release that stands there.
-        facts: what to say of the fit in the manifest.
+        facts: what to say of the fit in the manifest and in the card.
 
     Raises:
         ValueError: the calibration is of other outcomes, or the target may not be written.
@@ -191,6 +198,10 @@ def recalibrated(
         model = calibrate(onnx.load_model(str(release.path / MODEL)), calibration._asdict())
         artefacts.write_bytes(folder / MODEL, model.SerializeToString(deterministic=True))
         artefacts.write_json(folder / "calibration.json", calibrations.to_json(calibration))
+        told = json.loads((release.path / "card.json").read_text(encoding="utf-8"))
+        told = card.recalibrated(told, facts, report)
+        artefacts.write_json(folder / "card.json", told)
+        artefacts.write_bytes(folder / "card.md", card.page(told).encode())
         kept = {key: value for key, value in release.manifest.items() if key not in {"kind", "format", "files"}}
         origin = hashlib.sha256((release.path / artefacts.MANIFEST).read_bytes()).hexdigest()
         artefacts.write_manifest(folder, "release", **{**kept, "recalibrated": {"from": origin, **facts}})

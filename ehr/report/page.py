@@ -2,19 +2,24 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import polars as pl
 from jinja2 import Environment, StrictUndefined
 
 from ehr.metrics.scores import MACRO, Slot
-from ehr.report import figures
-from ehr.report.figures import Curve, words
+from ehr.report import figures, svg
+from ehr.report.figures import Curve
+from ehr.report.names import words
+from ehr.report.panels import detail
 
 MOST_FIGURES = 60
 """Outcomes and horizons that get a figure of their own; the tables hold all."""
-OPEN = 2
-"""Of these, how many stand open."""
+OPEN = 1
+"""Of the outcomes, how many stand open."""
+MARKS: Mapping[str, tuple[str, str]] = {"better": ("▲", "the model is better"), "worse": ("▼", "the model is worse")}
+"""What stands beside a rival's score. A shape, since not everyone sees colours apart."""
 Row = Mapping[str, Any]
 
 
@@ -59,17 +64,22 @@ def render(content: Content, done: Callable[[], None] = lambda: None) -> str:
     table = {(row["outcome"], row["horizon_days"], row["model"], row["metric"]): row for row in rows(content.scores)}
     return environment.from_string(template).render(
         content=content,
-        score=lambda slot, model, metric: table[slot.outcome, slot.horizon_days, model, metric],
-        macro=lambda model, metric: table.get((MACRO, None, model, metric)),
+        colours=svg.ORDER,
+        score=lambda outcome, days, model, metric: table[outcome, days, model, metric],
+        mean=MACRO,
         verdict=verdict,
-        details=details(content, done),
+        marks=MARKS,
+        outcomes=[list(slots) for _, slots in groupby(content.slots, key=lambda slot: slot.outcome)],
+        figures=details(content, done),
         open=OPEN,
+        most=MOST_FIGURES,
         overview=figures.overview(content.scores, content.models),
         learning=figures.learning(content.curves),
         attrition=figures.attrition(content.attrition),
         groups=groups(content.subgroups),
         splits=splits(content.prevalence),
         estimable=sum(slot.estimable for slot in content.slots),
+        baselines="logistic_regression" in content.models,
     )
 
 
@@ -78,15 +88,17 @@ def rows(frame: pl.DataFrame) -> Iterable[Row]:
     return frame.iter_rows(named=True)
 
 
-def details(content: Content, done: Callable[[], None]) -> list[tuple[Slot, str]]:
-    """Return slots with their figures, empty where not estimable or where there are too many."""
-    found: list[tuple[Slot, str]] = []
+def details(content: Content, done: Callable[[], None]) -> dict[tuple[str, int], str]:
+    """Return figures by outcome and horizon, empty where not estimable or where there are too many."""
+    found: dict[tuple[str, int], str] = {}
+    drawn = 0
     for slot in content.slots:
-        drawn = ""
-        if slot.estimable and sum(bool(figure) for _, figure in found) < MOST_FIGURES:
+        place = (slot.outcome, slot.horizon_days)
+        found[place] = ""
+        if slot.estimable and drawn < MOST_FIGURES:
             own = content.subgroups.filter(outcome=slot.outcome, horizon_days=slot.horizon_days)
-            drawn = figures.detail(slot, content.models, own)
-        found.append((slot, drawn))
+            found[place] = detail(slot, content.models, own)
+            drawn += 1
         done()
     return found
 
@@ -99,9 +111,11 @@ def groups(subgroups: pl.DataFrame) -> dict[str, Any]:
         slot = cells.setdefault((row["outcome"], row["horizon_days"]), {})
         slot.setdefault((row["attribute"], row["group"]), {})[row["metric"]] = row
     spans: dict[str, int] = {}
-    for attribute, _ in columns:
+    first: dict[str, list[str]] = {}
+    for attribute, group in columns:
         spans[attribute] = spans.get(attribute, 0) + 1
-    return {"columns": columns, "spans": spans, "cells": cells}
+        first.setdefault(attribute, [group])
+    return {"columns": columns, "spans": spans, "first": first, "cells": cells}
 
 
 def splits(prevalence: pl.DataFrame) -> dict[str, Any]:
@@ -122,12 +136,13 @@ def verdict(row: Row | None) -> str:
 
 def number(value: float | None, digits: int = 3) -> str:
     """Return a number with fixed digits, a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    # Adding zero makes of minus zero a plain one.
+    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def signed(value: float | None, digits: int = 3) -> str:
     """Return a difference with its sign."""
-    return "–" if value is None else f"{value:+.{digits}f}".replace("-", "−")
+    return "–" if value is None else f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
 
 
 def percent(value: float | None) -> str:
@@ -139,4 +154,4 @@ def interval(row: Row, digits: int = 3) -> str:
     """Return the ends of an interval."""
     if row["lower"] is None:
         return ""
-    return f"{number(row['lower'], digits)} to {number(row['upper'], digits)}".replace("-", "−")
+    return f"{number(row['lower'], digits)} to {number(row['upper'], digits)}"

@@ -27,9 +27,9 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "anamnesis",
     "svg.fonttype": "none",
 }
-ORDER = ("#0b5fa5", "#c8501e", "#2e8b6a", "#7a5aa6", "#8a6d1f", "#59636e")
-"""Colours of models, in their order."""
-INK, GREY = "#1b1f24", "#8a949e"
+ORDER = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#59636e")
+"""Colours of models, in their order: those that colour-blind people tell apart (Okabe and Ito 2008)."""
+INK, DARK, GREY = "#1b1f24", "#59636e", "#8a949e"
 # Names that nothing refers to would stand on the page once a figure.
 DROPPED = (
     r"<\?xml.*?\?>",
@@ -46,7 +46,7 @@ def render(figure: Figure, title: str) -> str:
     """Return a figure as an SVG element that takes the width it is given.
 
     Args:
-        figure: drawn within `style`.
+        figure: drawn within STYLE.
         title: what it shows, for those who cannot see it.
     """
     written = io.StringIO()
@@ -56,10 +56,17 @@ def render(figure: Figure, title: str) -> str:
     for pattern in DROPPED:
         text = re.sub(pattern, "", text, flags=re.DOTALL)
     text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{title}">', text)
+    # A hundredth of a point is less than can be seen, and a third of the file. Texts keep their digits.
+    text = re.sub(r'="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), text)
     text = text.replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans'").replace("xlink:href", "href")
     return re.sub(r"\n\s*\n+", "\n", re.sub(r"[ \t]+\n", "\n", text)).strip()
 
 
 def new(width: float, height: float) -> Figure:
-    """Return an empty figure, inches; draw on it within `style`."""
+    """Return an empty figure, inches, that finds room for its texts; draw on it within STYLE."""
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def fixed(width: float, height: float) -> Figure:
+    """Return an empty figure, inches, whose axes are placed by whoever draws; draw on it within STYLE."""
+    return Figure(figsize=(width, height))

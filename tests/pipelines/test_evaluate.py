@@ -274,6 +274,10 @@ def test_recalibration_changes_nothing_but_the_calibration(chain, elsewhere):
     stated = json.loads((new / "manifest.json").read_text())["recalibrated"]
     assert stated["kept"] == ["never"]
     assert stated["from"] == digest(chain.release / "manifest.json")
+    told = json.loads((new / "card.json").read_text())
+    assert told["facts"]["recalibrated"]["split"] == "calibration"
+    assert told["measured"]["patients"] == elsewhere[1]["patients"]
+    assert "recalibrated" in (new / "card.md").read_text()
 
 
 def same_bytes(first, second):
