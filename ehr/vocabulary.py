@@ -115,7 +115,8 @@ def quantile_cuts(value: Iterable[float], weight: Iterable[float], bins: int) ->
 
     A value v falls into the bin of the number of cuts below it: bin 0 holds v <= first cut.
     """
-    values, weights = np.asarray(list(value), np.float32), np.asarray(list(weight), np.float64)
+    # Zero has two signs, which sort as equals: one of them, so that cuts do not hang on the order of rows.
+    values, weights = np.asarray(list(value), np.float32) + 0, np.asarray(list(weight), np.float64)
     mass = np.cumsum(weights)
     targets = mass[-1] * np.arange(1, bins) / bins
     cuts = np.unique(values[np.minimum(np.searchsorted(mass, targets * (1 - 1e-12)), len(values) - 1)])
