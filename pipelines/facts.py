@@ -24,7 +24,7 @@ def facts(model: Model, cohort: Cohort, asked: Questions, bootstrap: int, seed: 
         ("Outcomes", f"{len(cohort.registry.names)}"),
         ("Tokens known", f"{model.vocabulary.size:,}"),
         ("Longest history read", f"{model.max_length:,} tokens"),
-        ("Intervals", f"{bootstrap:,} resamples of patients, seed {seed}"),
+        ("Intervals", f"{bootstrap:,} resamples, seed {seed}"),
     ]
     if "parameters" in model.manifest:
         found.insert(1, ("Parameters", f"{model.manifest['parameters']:,}"))

@@ -1,6 +1,6 @@
 """One outcome and horizon as a figure: ROC, precision and recall, reliability, decision curve, subgroups."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -9,6 +9,7 @@ import polars as pl
 from matplotlib.axes import Axes
 
 from ehr.metrics import curves
+from ehr.metrics.measures import FEW
 from ehr.metrics.resampling import Floats
 from ehr.metrics.scores import Slot
 from ehr.report import svg
@@ -104,10 +105,13 @@ def draw_benefit(axes: Axes, slot: Slot, models: Sequence[str]) -> None:
     axes.annotate("treat none", (threshold[-1], 0), (0, -10), ha="right", **noted)
 
 
-def group_name(row: dict[str, Any]) -> str:
-    """Return attribute, group and size; few positives are not told, since few patients can be known by them."""
-    held = "under 10" if row["value"] is None else f"{row['positives']:,}"
-    return f"{words(row['attribute'])} {row['group']} ({held} of {row['count']:,})"
+def group_name(row: Mapping[str, Any]) -> str:
+    """Return attribute, group and size; a few patients are not told, since they could be known by it."""
+    name = f"{words(row['attribute'])} {row['group']}"
+    if row["count"] < FEW:
+        return f"{name} (under {FEW})"
+    few = row["positives"] < FEW
+    return f"{name} ({f'under {FEW}' if few else format(row['positives'], ',')} of {row['count']:,})"
 
 
 def draw_groups(axes: Axes, rows: pl.DataFrame, names: Sequence[str]) -> None:

@@ -162,6 +162,9 @@ def test_few_positives_of_a_group_are_not_told():
     assert "sex M (under 10 of 50)" in page
     assert "sex M (6" not in page
     assert "sex F (54 of 450)" in page
+    assert panels.group_name({"attribute": "site", "group": "Z", "positives": 0, "count": 7}) == "site Z (under 10)"
+    # Few negatives are not estimable either, but hide nobody.
+    assert panels.group_name({"attribute": "age", "group": "80+", "positives": 95, "count": 99}) == "age 80+ (95 of 99)"
     cells = page.split('<section id="groups">')[1].split("</section>")[0]
     assert re.search(r">\s*–\s*<", cells)
     assert not re.search(r"\b6\b", re.sub(r"<[^>]+>", " ", cells))
