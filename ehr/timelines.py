@@ -287,10 +287,13 @@ def cut(record: Record, prediction_time: int, *, max_length: int) -> Sample:
         max_length: tokens kept at most: the statics, and the latest of the others.
     """
     end = int(np.searchsorted(record.time, prediction_time, side="right"))
-    statics = int(np.searchsorted(record.time[:end], STATIC, side="right"))
-    statics = min(statics, max_length)
+    dated = int(np.searchsorted(record.time[:end], STATIC, side="right"))
+    statics = min(dated, max_length)
     begin = max(statics, end - (max_length - statics))
-    origin = record.birth if record.birth is not None else first_time(record)
+    origin = record.birth
+    if origin is None and dated < end:
+        origin = first_time(record)
+    # Without a birth or an event before the prediction time no age is known; one that comes later may not tell it.
     age = (prediction_time - origin) / DAY if origin is not None else 0.0
 
     def take(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
@@ -302,10 +305,7 @@ def cut(record: Record, prediction_time: int, *, max_length: int) -> Sample:
     return Sample(record.subject, prediction_time, token, visit, ages, age)  # pyright: ignore[reportArgumentType]
 
 
-def first_time(record: Record) -> int | None:
-    """Return the origin of age of a patient without a birth: the time of age 0, or None without dated tokens."""
-    dated = np.flatnonzero(record.time != STATIC)
-    if not len(dated):
-        return None
-    at = dated[0]
+def first_time(record: Record) -> int:
+    """Return the origin of age of a patient without a birth, with a dated token: the time of age 0."""
+    at = int(np.searchsorted(record.time, STATIC, side="right"))
     return int(record.time[at] - round(float(record.age_days[at]) * DAY))
