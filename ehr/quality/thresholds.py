@@ -17,6 +17,11 @@ SETTINGS = ("min_count", "unit_drift", "longest_tokens", "now", "ranges")
 # One laboratory that changes its unit is one code: `min_count` does not excuse it.
 EXACT = ("drifted_codes",)
 DAY_MICROSECONDS = 86_400_000_000
+# What else may help, by gate.
+HINTS = {
+    "future": "; dates shifted for privacy need a later `now` there",
+    "unknown_codes": "; a small cohort needs a lower --min-patients in prepare",
+}
 # MIMIC's dates are shifted to the years 2100 to 2210.
 SHIFTED = {"mimic": "2300-01-01"}
 
@@ -60,7 +65,7 @@ class Thresholds:
     """Rows that the reader of the format could not use; left out and listed."""
     future: float = 0.001
     """Rows later than `now`; left out and listed."""
-    before_birth: float = 0.01
+    before_birth: float = 0.05
     """Rows earlier than the day of their patient's birth; left out and listed."""
     after_death: float = 0.02
     """Rows later than the day after their patient's death; left out and listed."""
@@ -240,9 +245,9 @@ def message(violations: Sequence[Violation]) -> str:
     """Return violations as one line with the remedy: the first in full, the others by name."""
     first, *others = violations
     where = f", first at {first.where}" if first.where else ""
-    shifted = "; dates shifted for privacy need a later `now` there" if first.expectation == "future" else ""
+    hint = HINTS.get(first.expectation, "")
     more = f"; neither hold {', '.join(v.expectation for v in others)}" if others else ""
     return (
         f"gate {first.expectation}: {first.found:,} found, a share of {first.share:.2g} where {first.bound:.2g} is "
-        f"borne{where}; mend the records or raise {first.expectation} in --quality FILE{shifted}{more}"
+        f"borne{where}; mend the records or raise {first.expectation} in --quality FILE{hint}{more}"
     )

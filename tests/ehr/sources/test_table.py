@@ -611,7 +611,7 @@ WRONG = {
     "a: [": "not YAML in line",
     "tables: {}": "tables: got a mapping; expected a table by name",
     "description: none": "no key tables",
-    "tabels: {}": "tabels: unknown key; expected description, missing, separator, stays, tables; did you mean tables?",
+    "tabless: {}": "tabless: unknown key; expected description, missing, separator, stays, tables; did you mean tables",
     "separator: ';;'\ntables: {}": "separator: got ;;; expected one character, or comma, semicolon, tab, pipe",
     "missing: [No]\ntables: {}": "missing[1]: got False; expected a value, or a list of values; put quotes around Yes",
     "a: 1\na: 2": "not YAML in line 1 (key a stands there twice)",
@@ -643,7 +643,7 @@ WRONG = {
     one("a.csv", "id", "time: {from: end}", EVENT): "time.from: got end, which is not known here",
     one("a.csv", "id", "time: t", "events: [{code: A, time: {from: end}}]"): "got end; expected an event of a table",
     one("a.csv", "id", "time: t", "events: [{code: A, time: {from: stay}}]"): "got stay; expected a table with the key",
-    one("a.csv", "id", "time: t", "events: [{code: A, tiem: t}]"): "events[1].tiem: unknown key",
+    one("a.csv", "id", "time: t", "events: [{code: A, timee: t}]"): "events[1].timee: unknown key",
     one("a.csv", "id", "time: t", "events: [{code: 'A//{}'}]"): "expected a name of a column between each { and }",
     one("a.csv", "id", "time: t", "events: [{code: 'A//{x'}]"): "expected a name of a column between each { and }",
     one("a.csv", "id", "time: t", "events: [{code: 'A//{cell}'}]"): "{column} and {cell} only beside the key columns",
@@ -862,13 +862,14 @@ def plain_ends(folder):
     for file in sorted(folder.glob("outcomes_set_*.csv")):
         for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines()):
             who, stay, lived = row["RecordID"], float(row["Length_of_stay"]), float(row["Survival"])
+            last = START + timedelta(hours=23, minutes=59, seconds=59)
             yield who, START, "VISIT//INPATIENT//START", None
             if stay != -1:
-                yield who, START + timedelta(days=stay), "VISIT//INPATIENT//END", None
-            if stay != -1 and row["In-hospital_death"] == "1":
-                yield who, START + timedelta(days=stay), "HOSPITAL_DEATH", None
+                yield who, last + timedelta(days=stay), "VISIT//INPATIENT//END", None
+            if row["In-hospital_death"] == "1":
+                yield who, last + timedelta(days=lived), "HOSPITAL_DEATH", None
             if lived != -1:
-                yield who, START + timedelta(days=lived), "MEDS_DEATH", None
+                yield who, last + timedelta(days=lived), "MEDS_DEATH", None
 
 
 @pytest.mark.data
@@ -912,6 +913,8 @@ def plain_diabetes(encounters):  # noqa: C901, PLR0912  one after another, as si
                 yield who, start, f"ADMISSION_TYPE//{ADMISSION[row['admission_type_id']]}", None
             if row["admission_source_id"] not in {9, 15, 17, 20, 21}:
                 yield who, start, f"ADMISSION_SOURCE//{row['admission_source_id']}", None
+            if row["discharge_disposition_id"] in {11, 19, 20, 21}:
+                yield who, end, "MEDS_DEATH", None
             if row["discharge_disposition_id"] not in {18, 25, 26}:
                 yield who, end, f"DISCHARGE//{row['discharge_disposition_id']}", None
             for column, code in (("medical_specialty", "SPECIALTY"), ("payer_code", "PAYER")):
