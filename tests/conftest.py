@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import chain as chains
 
+# How fast a machine is tells nothing of what is tested on it.
+settings.register_profile("anamnesis", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("anamnesis")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
