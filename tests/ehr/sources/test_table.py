@@ -78,6 +78,20 @@ def test_shards_hold_what_is_written_down(name, tmp_path):
     assert_frame_equal(found, expected(name))
 
 
+def test_maps_on_the_page_are_those_tested_here():
+    page = (ROOT / "docs" / "how-to" / "tables.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    for name in ("icu", "encounters", "labs"):
+        assert yaml.safe_load((FIXTURES / name / "columns.yaml").read_text(encoding="utf-8")) in blocks
+    # Every key stands on the page.
+    for key in (
+        "description", "separator", "missing", "stays", "tables", "files", "key", "subject", "stay", "where", "unless",
+        "time", "column", "format", "order", "days_apart", "from", "offset", "subtract", "unit", "visit", "type",
+        "values", "start", "end", "birth", "date", "age", "static", "events", "code", "columns", "value", "text",
+    ):  # fmt: skip
+        assert re.search(rf"`[^`\n]*\b{key}\b[^`\n]*`", page), f"the page says nothing of {key}"
+
+
 def write(folder, content, **files):
     """Write a map as columns.yaml, and files of the same stem and ending csv."""
     for name, lines in files.items():
