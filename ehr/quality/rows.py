@@ -67,7 +67,8 @@ def row_table(events: pl.DataFrame, now: int) -> Any:  # noqa: ANN401  a pandas 
     rows["time_before"] = rows["time"].shift(1).where(yes(rows["subject_before"] == rows["subject_id"]))
     for column, edge, slack in (("birth_day", BIRTH, 0), ("last_day", DEATH, 1)):
         first = edge_days(rows, edge).groupby("subject_id")["day"].first()
-        rows[column] = rows["subject_id"].map(first) + timedelta(days=slack)
+        # Not `map`: where nobody was born or died it would make a column of numbers.
+        rows[column] = (first + timedelta(days=slack)).reindex(rows["subject_id"]).set_axis(rows.index)
     return rows
 
 

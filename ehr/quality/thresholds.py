@@ -23,7 +23,7 @@ DAY_MICROSECONDS = 86_400_000_000
 # What else may help, by gate.
 HINTS = {
     "future": "; dates shifted for privacy need a later `now` there",
-    "unknown_codes": "; a small cohort needs a lower --min-patients in prepare",
+    "unknown_codes": "; few patients know few codes: a small cohort is prepared with --min-patients 1",
 }
 # MIMIC's dates are shifted to the years 2100 to 2210.
 SHIFTED = {"mimic": "2300-01-01"}
