@@ -70,7 +70,7 @@ class Node(NamedTuple):
         if not isinstance(self.value, Mapping) or not self.value:
             self.fail(expected)
         prefix = f"{self.path}." if self.path else ""
-        return {word(key): Node(child, self.file, f"{prefix}{word(key)}") for key, child in self.value.items()}
+        return {word(key): Node(child, self.file, prefix + line_of(word(key))) for key, child in self.value.items()}
 
     def items(self, expected: str) -> list["Node"]:
         """Return the elements of a list."""
@@ -142,8 +142,13 @@ def kind_of(value: object) -> str:
         return "nothing"
     if isinstance(value, (list, Mapping)):
         return "a list" if isinstance(value, list) else "a mapping"
-    text = str(value)
-    return f"{text[:40]}..." if len(text) > 40 else text
+    return line_of(str(value)) or "empty text"
+
+
+def line_of(text: str) -> str:
+    """Return text for a message: one short line."""
+    line = " ".join(text.split())
+    return f"{line[:40]}..." if len(line) > 40 else line
 
 
 def load(path: Path) -> Node:

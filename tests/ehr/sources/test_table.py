@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -727,6 +727,9 @@ YAML = st.recursive(
 )
 
 
+@example("\n")
+@example("")
+@example({"tables": {"a\nb": {"c\nd": 1}}})
 @given(YAML)
 def test_no_yaml_breaks_the_reading_of_maps(content):
     with tempfile.TemporaryDirectory() as name:
