@@ -81,7 +81,7 @@ def test_what_a_run_holds_is_what_from_pretrained_reads(chain):
 
 
 def test_a_signal_stops_with_75_and_the_next_run_ends_with_the_same_weights(chain, tmp_path):
-    more = ("--no-estimate", "--trainer.max_epochs", 60, "--checkpoint-steps", 1)
+    more = ("--no-estimate", "--trainer.max_epochs", 15, "--checkpoint-steps", 1)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     found = command(*pretrain(chain, whole, *more))
     assert found.returncode == 0, found.stderr
