@@ -91,10 +91,11 @@ class LabelTask(NamedTuple):
 
 
 class Labelled(NamedTuple):
-    """What is known of the labels of a shard: attrition, and counts by outcome, horizon and split."""
+    """What is known of the labels of a shard: attrition, counts by outcome, horizon and split, and for the gates."""
 
     attrition: pl.DataFrame
     prevalence: pl.DataFrame
+    counts: dict[str, int]
 
 
 class Tokenised(NamedTuple):
@@ -152,21 +153,22 @@ def tokenise(task: LabelTask) -> Tokenised:
     events = read(task.folder, task.number)
     table = build(events, task.vocabulary)
     write_timelines(table, task.folder / "timelines" / f"{task.number:05d}.arrow")
-    made = TimelineShard(table)
-    labels, labelled = write_labels(task, events)
+    held = TimelineShard(table)
+    labelled = write_labels(task, events)
     seen, unknown = task.vocabulary.count_unknown(events["code"])
     counts = sequences.measure_timelines(
-        made.offsets, made.visit, made.time, longest_tokens=task.thresholds.longest_tokens
-    ) | sequences.measure_labels(labels, events)
-    return Tokenised(labelled, sequences.Sequences(events=seen, unknown_codes=unknown, **counts))
+        held.offsets, held.visit, held.time, longest_tokens=task.thresholds.longest_tokens
+    )
+    made = sequences.Sequences(events=seen, unknown_codes=unknown, **counts, **labelled.counts)
+    return Tokenised(labelled, made)
 
 
 def relabel(task: LabelTask) -> Labelled:
     """Label one shard of a prepared cohort."""
-    return write_labels(task, read(task.folder, task.number))[1]
+    return write_labels(task, read(task.folder, task.number))
 
 
-def write_labels(task: LabelTask, events: pl.DataFrame) -> tuple[pl.DataFrame, Labelled]:
+def write_labels(task: LabelTask, events: pl.DataFrame) -> Labelled:
     """Label one shard by the registry, or take the labels made elsewhere; write and count them."""
     if task.labels is None:
         labels, attrition = label(events, task.registry, task.parents)
@@ -176,7 +178,7 @@ def write_labels(task: LabelTask, events: pl.DataFrame) -> tuple[pl.DataFrame, L
     path = task.folder / "labels" / f"{task.number:05d}.parquet"
     write(labels, path)
     counts = prevalence(labels.lazy(), pl.scan_parquet(task.folder / "splits.parquet"))
-    return labels, Labelled(attrition, counts)
+    return Labelled(attrition, counts, sequences.measure_labels(labels, events))
 
 
 def prevalence(labels: pl.LazyFrame, splits: pl.LazyFrame) -> pl.DataFrame:

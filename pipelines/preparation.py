@@ -14,15 +14,15 @@ import polars as pl
 
 from ehr.events import write
 from ehr.outcomes import exchange
-from ehr.outcomes.registry import dump, load
+from ehr.outcomes.registry import Registry, dump, load
 from ehr.quality import sequences
 from ehr.quality.profile import measures
-from ehr.quality.thresholds import Measure
+from ehr.quality.thresholds import Measure, Thresholds
 from ehr.sources.detect import open_source
 from ehr.sources.parts import Source
 from ehr.vocabulary import Vocabulary, merge
 from pipelines import artefacts, gates, passes, shards, tables
-from pipelines.passes import Checked, CheckTask, LabelTask, Plan, Tokenised
+from pipelines.passes import Checked, CheckTask, Labelled, LabelTask, Plan, Tokenised
 from pipelines.pool import Pool, cores, pool
 from pipelines.progress import Track, say
 
@@ -94,8 +94,9 @@ def prepare(  # noqa: PLR0913  the verb's own arguments
             LabelTask(at, folder, registry, opened.parents, labels, fitted, plan.thresholds) for at in range(len(found))
         ]
         done = list(watched("tokenising and labelling, shards", hands.map(passes.tokenise, tasks), len(tasks)))
-        tables.write_attrition(folder, registry, [d.labelled.attrition for d in done], rejected_of(found))
-        tables.write_prevalence(folder, registry, [d.labelled.prevalence for d in done])
+        labelled = [d.labelled for d in done]
+        write_tables(folder, registry, labelled, rejected_of(found))
+        refuse_strangers(labels, labelled)
         if plan.gates:
             made = timeline_measures(found, done, plan, frozen)
             gates.hold(folder, "timelines", made, plan.thresholds, data_docs=plan.data_docs)
@@ -196,25 +197,69 @@ def timeline_measures(
 
 
 def relabel(
-    cohort: Path, target: Path, outcomes: Path, *, overwrite: bool = False, workers: int | None = None
+    cohort: Path,
+    target: Path,
+    *,
+    outcomes: Path | None = None,
+    labels: Path | None = None,
+    overwrite: bool = False,
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """Label a prepared cohort for other outcomes, into a cohort of its own; nothing is tokenised again.
 
+    Args:
+        cohort: what `prepare` made.
+        target: folder to be made.
+        outcomes: outcomes in YAML.
+        labels: MEDS labels made elsewhere, in place of outcomes.
+        overwrite: replace a cohort that stands there.
+        workers: processes; all cores where None.
+
     Raises:
-        ValueError: the folder is not a whole cohort, or the outcomes are wrong.
+        ValueError: the folder is not a whole cohort, the outcomes or labels are wrong, or a gate on labels does not
+            hold.
     """
+    if outcomes is None and labels is None:
+        raise ValueError(f"{cohort}: is a cohort already; expected --outcomes or --labels to label it for")
     held = artefacts.read_manifest(cohort, "cohort")
-    registry = load(outcomes)
+    registry = load(outcomes) if outcomes else exchange.registry_of(labels)
     above: dict[str, list[str]] = json.loads((cohort / PARENTS).read_text(encoding="utf-8"))
     parents = {code: tuple(chain) for code, chain in above.items()}
     with artefacts.build(target, overwrite=overwrite) as folder:
         shutil.copytree(cohort, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("labels", "manifest.json"))
         (folder / "labels").mkdir()
         (folder / "outcomes.yaml").write_text(dump(registry), encoding="utf-8")
-        tasks = [LabelTask(at, folder, registry, parents) for at in range(held["shards"])]
+        tasks = [LabelTask(at, folder, registry, parents, labels) for at in range(held["shards"])]
         with pool(workers or cores()) as hands:
             done = list(watched("labelling, shards", hands.map(passes.relabel, tasks), len(tasks)))
-        tables.write_attrition(folder, registry, [d.attrition for d in done])
-        tables.write_prevalence(folder, registry, [d.prevalence for d in done])
+        write_tables(folder, registry, done, pl.read_parquet(folder / "rejected.parquet"))
+        refuse_strangers(labels, done)
+        counts = sequences.measures(sequences.Sequences(**d.counts) for d in done)
+        found = {gate: counts[gate] for gate in sequences.LABEL_GATES}
+        gates.hold_again(folder, found, Thresholds.load(folder / "quality.json"))
         kept = {key: value for key, value in held.items() if key not in {"kind", "format", "files"}}
         return artefacts.write_manifest(folder, "cohort", **kept)
+
+
+def write_tables(folder: Path, registry: Registry, done: list[Labelled], rejected: pl.DataFrame) -> None:
+    """Write attrition and prevalence of all shards."""
+    tables.write_attrition(folder, registry, [d.attrition for d in done], rejected)
+    tables.write_prevalence(folder, registry, [d.prevalence for d in done])
+
+
+def refuse_strangers(labels: Path | None, done: list[Labelled]) -> None:
+    """Say how many labels made elsewhere are of patients who are not in the cohort.
+
+    Raises:
+        ValueError: all of them.
+    """
+    if labels is None:
+        return
+    stated = len(exchange.read(labels))
+    met = int(pl.concat([d.prevalence for d in done])["count"].sum())
+    if not met:
+        raise ValueError(
+            f"{labels}: labels no patient of the records; expected their subject_id (see patients.parquet)"
+        )
+    if met < stated:
+        say(f"note: {stated - met:,} of {stated:,} labels are of patients who are not in the cohort")

@@ -52,13 +52,30 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def refuse_settled(given: argparse.Namespace) -> None:
+    """Refuse what a prepared cohort has settled already."""
+    free = {"source", "cohort", "outcomes", "labels", "overwrite", "workers"}
+    for name, value in vars(given).items():
+        if name not in free and value != parser().get_default(name):
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(f"{flag}: {given.source} is a cohort, whose tokens stay as they are; leave it out")
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the verb; 3 where rows were rejected and listed."""
     given = parser().parse_args(argv)
     if given.outcomes and given.labels:
         raise ValueError("--outcomes and --labels were both given; expected one of them")
-    if artefacts.kind_of(given.source) == "cohort" and given.outcomes:
-        manifest = relabel(given.source, given.cohort, given.outcomes, overwrite=given.overwrite, workers=given.workers)
+    if artefacts.kind_of(given.source) == "cohort":
+        refuse_settled(given)
+        manifest = relabel(
+            given.source,
+            given.cohort,
+            outcomes=given.outcomes,
+            labels=given.labels,
+            overwrite=given.overwrite,
+            workers=given.workers,
+        )
     else:
         try:
             fractions = check_fractions([float(part) for part in given.fractions.split(",")])

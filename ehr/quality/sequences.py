@@ -40,6 +40,8 @@ OF = {
     "label_before_input": "samples",
     "event_before_prediction": "labels",
 }
+# Those that hang on the labels alone.
+LABEL_GATES = ("label_before_input", "event_before_prediction")
 
 
 def total(shards: Iterable[Sequences]) -> Sequences:
