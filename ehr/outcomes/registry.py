@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from ehr.events import DEATH, first_line
+from ehr import settings
+from ehr.events import DEATH
 
 INDEX_POINTS = ("visit_start", "visit_end", "day_end", "last_event")
 EVERY = ("all", "first", "latest", "first_per_year")
@@ -162,15 +163,7 @@ def load(path: Path) -> Registry:
     Raises:
         ValueError: the file is missing, is not YAML, or holds a key, name or value that is not known.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; expected outcomes in YAML (see docs/how-to/outcomes.md)")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
-        # ValueError: text that is not UTF-8, and days that no month has.
-        where = getattr(error, "problem_mark", None)
-        place = f" at line {where.line + 1}" if where else f" ({first_line(error)})"
-        raise ValueError(f"{path}: not YAML{place}; mend it there") from None
+    content = settings.read(path, "outcomes in YAML (see docs/how-to/outcomes.md)")
     outcomes = content.get("outcomes") if isinstance(content, dict) else None
     if not isinstance(outcomes, dict) or not outcomes or set(content) != {"outcomes"}:
         raise ValueError(f"{path}: expected one key `outcomes` with at least one outcome below it")
@@ -182,20 +175,20 @@ def load(path: Path) -> Registry:
 
 def parse(name: str, entry: object) -> Outcome:
     """Return one outcome from its YAML mapping."""
-    settings = checked(entry, {*Outcome.__dataclass_fields__, "event"} - {"name", "any_of"}, name)
-    event = checked(settings.pop("event", {}), {"any_of"}, f"{name}.event")
+    found = checked(entry, {*Outcome.__dataclass_fields__, "event"} - {"name", "any_of"}, name)
+    event = checked(found.pop("event", {}), {"any_of"}, f"{name}.event")
     patterns = converted(event.get("any_of"), "any_of", f"{name}.event.any_of")
-    if not patterns and settings.get("horizons_days") != [0]:
+    if not patterns and found.get("horizons_days") != [0]:
         raise ValueError(f"{name}.event.any_of: expected a list of code patterns")
-    if "index" in settings:
-        entries = checked(settings["index"], set(Index.__dataclass_fields__), f"{name}.index")
+    if "index" in found:
+        entries = checked(found["index"], set(Index.__dataclass_fields__), f"{name}.index")
         point = {k: converted(v, k, f"{name}.index.{k}") for k, v in entries.items()}
         try:
-            settings["index"] = Index(**point)
+            found["index"] = Index(**point)
         except ValueError as error:
             raise ValueError(f"{name}.{error}") from None
-    others = {k: converted(v, k, f"{name}.{k}") for k, v in settings.items() if k != "index"}
-    return Outcome(name=name, any_of=patterns, **settings | others)
+    others = {k: converted(v, k, f"{name}.{k}") for k, v in found.items() if k != "index"}
+    return Outcome(name=name, any_of=patterns, **found | others)
 
 
 def checked(entry: object, keys: set[str], name: str) -> dict[str, Any]:

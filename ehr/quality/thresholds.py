@@ -9,9 +9,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import yaml
-
-from ehr.events import first_line
+from ehr import settings
 from ehr.quality.plausibility import Range
 
 # Settings that are no bound of a gate of their own.
@@ -165,13 +163,7 @@ class Thresholds:
         Raises:
             ValueError: no such file, not YAML, an unknown key or a value out of range.
         """
-        if not path.is_file():
-            raise ValueError(f"{path}: no such file; expected thresholds in YAML (see configs/quality.yaml)")
-        try:
-            content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, ValueError) as error:
-            # ValueError: text that is not UTF-8, and days that no month has.
-            raise ValueError(f"{path}: not YAML ({first_line(error)}); mend it (see configs/quality.yaml)") from None
+        content = settings.read(path, "thresholds in YAML (see configs/quality.yaml)")
         return cls.parse({} if content is None else content, str(path))
 
     @classmethod

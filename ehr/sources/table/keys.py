@@ -1,30 +1,14 @@
 """Checked access to a parsed YAML file: each error names file and key, what was got and what is expected."""
 
 import datetime as dt
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 
-import yaml
+from ehr import settings
 
 T = TypeVar("T")
-
-
-class Unique(yaml.SafeLoader):
-    """Loads YAML, refusing a key that stands twice, of which the plain loader takes the last without a word."""
-
-
-def unique_mapping(loader: Unique, node: yaml.MappingNode) -> dict[Hashable, object]:
-    """Return a mapping whose keys differ."""
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    for i, key in enumerate(keys):
-        if key in keys[:i]:
-            raise yaml.MarkedYAMLError(problem=f"key {key} stands there twice", problem_mark=node.start_mark)
-    return loader.construct_mapping(node, deep=True)
-
-
-Unique.add_constructor("tag:yaml.org,2002:map", unique_mapping)
 
 
 class Node(NamedTuple):
@@ -157,14 +141,4 @@ def load(path: Path) -> Node:
     Raises:
         ValueError: it cannot be read, or is no YAML.
     """
-    try:
-        return Node(yaml.load(path.read_text(encoding="utf-8"), Loader=Unique), str(path))
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or 'cannot be read'}; expected a YAML file of columns") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not UTF-8 text; expected a YAML file of columns; save it as UTF-8") from None
-    except yaml.MarkedYAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ValueError(f"{path}: not YAML{line} ({error.problem}); expected a map of columns") from None
-    except yaml.YAMLError:
-        raise ValueError(f"{path}: not YAML; expected a map of columns") from None
+    return Node(settings.read(path, "a YAML file of columns"), str(path))

@@ -113,7 +113,7 @@ def test_defaults_are_those_that_the_docs_state():
         ("{event: {any_of: [A]}, index: {when: now}}", "x.index: unknown key when; expected one of alive, at"),
         ("{event: {any_of: [A]}, index: {at: visit}}", "x.index.at is visit; expected visit_start, visit_end"),
         ("{event: {any_of: [A]}, index: {at: 2020}}", "x.index.at is 2020; expected a word, a date"),
-        ("{event: {any_of: [A]}, censor: 2024-13-01}", r"not YAML \(month must be in 1..12.*\); mend it there"),
+        ("{event: {any_of: [A]}, censor: 2024-13-01}", r"not YAML \(month must be in 1..12.*\); expected outcomes"),
         ("{event: {any_of: [A]}, horizons_days: [1000000000]}", "x.horizons_days .*; expected ascending days from 1"),
         ("{event: {any_of: [A]}, index: {at: 2020-02-30x}}", "x.index.at is 2020-02-30x; expected a date such as"),
         ("{event: {any_of: [A]}, index: {at: '2020-01-01T00:00:00+02:00'}}", "x.index.at is 2020-.*; expected a date"),
@@ -148,8 +148,12 @@ def test_names_are_those_that_files_and_axes_bear(tmp_path, name):
         ("outcomes: {}\n", "expected one key `outcomes`"),
         ("- a\n", "expected one key `outcomes`"),
         ("outcomes: {x: {event: {any_of: [A]}}}\nmore: 1\n", "expected one key `outcomes`"),
-        ("outcomes:\n  x: [\n", "not YAML at line 3; mend it there"),
+        ("outcomes:\n  x: [\n", "not YAML in line 3"),
         ("outcomes: \x00", "not YAML"),
+        (
+            "outcomes:\n  x: {event: {any_of: [A]}}\n  x: {event: {any_of: [B]}}\n",
+            r"in line 3 \(key x stands there twice\)",
+        ),
     ],
 )
 def test_files_that_hold_no_outcomes_are_refused(tmp_path, text, message):

@@ -72,7 +72,8 @@ def test_thresholds_come_back_from_yaml_and_json(tmp_path_factory, future, dupli
         ("ranges: {A: [1, 2, 3]}", r"expected \[low, high\]"),
         ("ranges: {A: [low, high]}", r"expected \[low, high\]"),
         ("- future", "expected keys and numbers, one a line"),
-        ("future: [", r"not YAML \("),
+        ("future: [", r"not YAML in line \d \("),
+        ("future: 0.1\nfuture: 0.2", r"not YAML in line 2 \(key future stands there twice\)"),
     ],
 )
 def test_mistakes_are_answered_in_one_line(tmp_path, text, message):

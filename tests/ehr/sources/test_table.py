@@ -628,7 +628,7 @@ WRONG = {
     "tabless: {}": "tabless: unknown key; expected description, missing, separator, stays, tables; did you mean tables",
     "separator: ';;'\ntables: {}": "separator: got ;;; expected one character, or comma, semicolon, tab, pipe",
     "missing: [No]\ntables: {}": "missing[1]: got False; expected a value, or a list of values; put quotes around Yes",
-    "a: 1\na: 2": "not YAML in line 1 (key a stands there twice)",
+    "a: 1\na: 2": "not YAML in line 2 (key a stands there twice)",
     "tables: {t: {subject: id, time: t}}": "tables.t: no key files; found subject, time",
     "tables: {t: {files: a.csv}}": "tables.t: expected either subject or stay",
     "tables: {t: {files: a.csv, subject: id, stay: id}}": "tables.t: expected either subject or stay",
@@ -686,7 +686,7 @@ def test_wrong_maps_are_told_by_key(tmp_path, content):
 
 
 def test_maps_that_cannot_be_read_are_told(tmp_path):
-    with pytest.raises(ValueError, match=r"none.yaml: No such file or directory; expected a YAML file of columns"):
+    with pytest.raises(ValueError, match=r"none.yaml: no such file; expected a YAML file of columns"):
         read(tmp_path / "none.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"description: \xe4")
     with pytest.raises(ValueError, match=r"latin.yaml: not UTF-8 text; .*; save it as UTF-8"):
