@@ -95,7 +95,9 @@ def as_tabs(file):
 
 
 @pytest.mark.parametrize(
-    "form", [None, as_gzip, as_capitals, as_parquet, as_parquet_folder, as_tabs], ids=lambda form: str(form)[:30]
+    "form",
+    [None, as_gzip, as_capitals, as_parquet, as_parquet_folder, as_tabs],
+    ids=lambda form: form.__name__ if form else "as_is",
 )
 def test_every_form_of_the_files_gives_the_events_written_down(database, form):
     for file in sorted(database.iterdir()):
