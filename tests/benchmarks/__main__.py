@@ -1,4 +1,4 @@
-"""All benchmarks of the main job, one after the other: `python -m tests.benchmarks [NAME ...]`."""
+"""Benchmarks one after the other, by topic or by name: `python -m tests.benchmarks [--topic TOPIC] [NAME ...]`."""
 
 import argparse
 import importlib.util
@@ -7,19 +7,26 @@ import sys
 
 from tests.benchmarks.harness import ROOT
 
-MAIN = ("prepare", "quality", "packing", "demo", "scoring", "exporting")
+TOPICS = {
+    "main": ("prepare", "quality", "packing", "demo", "scoring", "exporting"),
+    "compress": (),
+    "documents": (),
+    "scale": (),
+}
 
 
 def known() -> list[str]:
     """Return the benchmarks that there are, in order."""
-    return [name for name in MAIN if importlib.util.find_spec(f"tests.benchmarks.{name}")]
+    return [name for names in TOPICS.values() for name in names if importlib.util.find_spec(f"tests.benchmarks.{name}")]
 
 
 def main() -> int:
     """Run benchmarks, each in an interpreter of its own, then the page of figures; 1 where one of them failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known())} (default: all)")
-    names = parser.parse_args().names or known()
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known())}")
+    parser.add_argument("--topic", choices=TOPICS, default="main", help="run all of a topic (default: main)")
+    given = parser.parse_args()
+    names = given.names or list(TOPICS[given.topic])
     unknown = [name for name in names if name not in known()]
     if unknown:
         parser.error(f"no benchmark {unknown[0]}; expected of {', '.join(known())}")

@@ -1,0 +1,1 @@
+"""Many structured questions over long documents: one encoder pass answers all of them (MAUD, Wang et al. 2023)."""
