@@ -1,0 +1,1 @@
+"""One-shot pruning with calibration data: Hessians, masks, SparseGPT, refit, and a driver for any module."""
