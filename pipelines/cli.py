@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 VERBS = {
     "demo": "the main job on a simulated cohort, start to end",
@@ -29,6 +30,12 @@ def usage() -> str:
         "Exit codes: 0 done, 2 bad input or setting, 3 done with rows rejected and listed,\n"
         "75 stopped early (run again to go on), 1 a bug."
     )
+
+
+def module_of(verb: str) -> Any:  # noqa: ANN401  a module with a `main`
+    """Return what runs a verb: pipelines.VERB, or pipelines.VERB.cli where the verb is a package."""
+    module = importlib.import_module(f"pipelines.{verb}")
+    return importlib.import_module(f"pipelines.{verb}.cli") if hasattr(module, "__path__") else module
 
 
 def describe(error: BaseException) -> str:
@@ -59,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"anamnesis: no verb '{verb}'; expected one of {', '.join(VERBS)}", file=sys.stderr)
         return BAD_INPUT
     try:
-        return int(importlib.import_module(f"pipelines.{verb}").main(rest))
+        return int(module_of(verb).main(rest))
     except KeyboardInterrupt:
         print(f"anamnesis {verb}: stopped by the user", file=sys.stderr)
         return STOPPED
