@@ -58,6 +58,14 @@ class ScoreTask(NamedTuple):
     now: int
 
 
+class Gathered(NamedTuple):
+    """What raw events give: samples by subject and time, who could not be asked about, and what the gates found."""
+
+    samples: list[Sample]
+    unscored: list[tuple[int, int | None, str]]
+    sifted: Sifted
+
+
 class Asked(NamedTuple):
     """Samples of one shard, and who could not be asked about: subject, time (None where unknown) and reason."""
 
@@ -91,18 +99,7 @@ def score(task: ScoreTask) -> int:
     release = held(task.release, task.device)
     number = task.shard.number
     raw = numbered(task.shard, shards.load(task.shard))
-    samples: list[Sample] = []
-    unscored: list[tuple[int, int | None, str]] = []
-    sifted: Sifted | None = None
-    for events, times in rounds(raw, task.moments):
-        # Each round knows what lies at or before its own times and nothing else.
-        found = sift(events, name=task.shard.name, now=task.now, ranges=task.thresholds.ranges)
-        sifted = sifted or found
-        asked = ask(found.events, events, times, release)
-        samples += asked.samples
-        unscored += asked.unscored
-    assert sifted is not None
-    samples.sort(key=lambda sample: (sample.subject, sample.prediction_time))
+    samples, unscored, sifted = gather(raw, task.moments, release, task.thresholds, name=task.shard.name, now=task.now)
     _, probability = answer(release, samples)
     subject = np.array([sample.subject for sample in samples], dtype=np.int64)
     time = np.array([sample.prediction_time for sample in samples], dtype=np.int64)
@@ -115,6 +112,34 @@ def score(task: ScoreTask) -> int:
     write(counted(sifted, release, table), files["counted"])
     predictions.write(table, part(task.folder, number))
     return len(samples)
+
+
+def gather(
+    raw: pl.DataFrame, moments: Moments, release: Release, thresholds: Thresholds, *, name: str, now: int
+) -> Gathered:
+    """Return the samples of raw events, and what is told beside them.
+
+    Args:
+        raw: EVENTS in canonical order, with optional columns row, file and reject.
+        moments: when patients are scored.
+        release: gives vocabulary and length.
+        thresholds: give plausible ranges.
+        name: what to call the events in messages.
+        now: later rows lie in the future, microseconds since 1970.
+    """
+    samples: list[Sample] = []
+    unscored: list[tuple[int, int | None, str]] = []
+    sifted: Sifted | None = None
+    for events, times in rounds(raw, moments):
+        # Each round knows what lies at or before its own times and nothing else.
+        found = sift(events, name=name, now=now, ranges=thresholds.ranges)
+        sifted = sifted or found
+        asked = ask(found.events, events, times, release)
+        samples += asked.samples
+        unscored += asked.unscored
+    assert sifted is not None
+    samples.sort(key=lambda sample: (sample.subject, sample.prediction_time))
+    return Gathered(samples, unscored, sifted)
 
 
 def numbered(shard: shards.Shard, events: pl.DataFrame) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from polars.io.plugins import register_io_source
 
 from ehr.events import EVENTS
 from ehr.sources.fhir.codings import Json, word
-from ehr.sources.fhir.files import UNREADABLE, File, Row, candidates, damaged, look, place_of, rows
+from ehr.sources.fhir.files import UNREADABLE, File, Row, candidates, damaged, look, of_object, place_of, rows
 from ehr.sources.fhir.links import Links
 from ehr.sources.fhir.resources import READ, events
 from ehr.sources.parts import Part, Source, subject_of
@@ -74,6 +74,12 @@ def scan(path: Path, *, repair: bool = False) -> pl.LazyFrame:
     """Return all events of FHIR files that can be used, lazy, file by file (see `open`)."""
     frames = [part.events.filter(pl.col("reject").is_null()) for part in open(path, repair=repair).parts]
     return pl.concat([frame.select(EVENTS.names()) for frame in frames])
+
+
+def of_bundle(bundle: Json) -> pl.DataFrame:
+    """Return the events of one bundle that is at hand, as SCHEMA in the bundle's order (see `files.parse`)."""
+    nothing = Links(resources=lambda _: ())
+    return pl.concat([pl.DataFrame(schema=SCHEMA), *frames(of_object(None, bundle, nothing))])
 
 
 def found(path: Path) -> tuple[list[File], list[str]]:

@@ -66,6 +66,19 @@ def test_hand_made_sets_give_the_events_written_down(name):
     )
 
 
+@pytest.mark.parametrize("file", sorted((FIXTURES / "fhir_bundles").glob("*/*.json")), ids=lambda file: file.stem)
+def test_a_bundle_at_hand_says_the_same_as_its_file(file):
+    found = fhir.of_bundle(files.parse(file.read_bytes()))
+    source = fhir.open(file)
+    whole = pl.concat([part.events for part in source.parts]).collect()
+    assert len(whole)
+    assert_frame_equal(found.drop("patient"), whole)
+    assert source.patients is not None
+    told = found.select("subject_id", "patient").drop_nulls().unique(maintain_order=True)
+    assert_frame_equal(told, source.patients.collect())
+    assert fhir.of_bundle({"resourceType": "Bundle"}).schema == fhir.SCHEMA
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_packed_files_say_the_same(name, tmp_path):
     for file in (FIXTURES / name).glob("*json"):
