@@ -10,7 +10,7 @@ import numpy as np
 from ehr import calibration
 from ehr.model import Anamnesis
 from pipelines import artefacts, training
-from pipelines.callbacks import Best
+from pipelines.callbacks.weights import Best
 from pipelines.cohort import Cohort, open_cohort
 from pipelines.data import FinetuningData, has_split
 from pipelines.modules import Finetuning, new_network

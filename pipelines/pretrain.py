@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from pipelines import artefacts, training
-from pipelines.callbacks import Best
+from pipelines.callbacks.weights import Best
 from pipelines.cohort import open_cohort
 from pipelines.data import PretrainingData
 from pipelines.modules import Pretraining

@@ -20,7 +20,10 @@ from transformers.utils.logging import disable_progress_bar
 
 from ehr.model import Anamnesis
 from pipelines import artefacts
-from pipelines.callbacks import BEST, LAST, AtomicCheckpoints, Best, Curves, Progress, Resume, Stopped
+from pipelines.callbacks.checkpoints import LAST, AtomicCheckpoints, Resume, Stopped
+from pipelines.callbacks.curves import Curves
+from pipelines.callbacks.progress import Progress
+from pipelines.callbacks.weights import BEST, Best
 from pipelines.data import PackedData
 from pipelines.estimate import estimate
 from pipelines.modules import Training

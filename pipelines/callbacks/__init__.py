@@ -1,0 +1,1 @@
+"""Callbacks for Lightning, one noun a file."""
