@@ -21,9 +21,10 @@ from ehr.outcomes.registry import Registry, load
 from ehr.quality.thresholds import Thresholds
 from ehr.timelines import Sample
 from ehr.vocabulary import Vocabulary
-from pipelines import artefacts, card, golden
+from pipelines import artefacts, card, golden, signature
+from pipelines.signature import SIGNATURE, SUMS
 
-MODEL, SUMS = "model.onnx", "SHA256SUMS"
+MODEL = "model.onnx"
 POSITIONS = 4096
 """Positions of one call: rows times length. Every call of a length has the same shape, padded with empty rows, so
 that what a patient's score is, to the last bit, does not hang on who else is in the call."""
@@ -52,18 +53,24 @@ class Release(NamedTuple):
         return str(self.manifest["files"][MODEL]["sha256"])
 
 
-def open_release(path: Path, *, device: str = "cpu", threads: int = 1, trusted: bool = False) -> Release:
-    """Open a release; its checksums are compared first, and its golden pair last.
+def open_release(
+    path: Path, *, device: str = "cpu", threads: int = 1, trusted: bool = False, key: Path | None = None
+) -> Release:
+    """Open a release; its signature is checked first, then its checksums, and its golden pair last.
 
     Args:
         path: the folder.
         device: cpu or cuda.
         threads: threads of one call.
         trusted: the caller checked it already.
+        key: the public key it has to be signed with; any release is taken without one.
 
     Raises:
-        ValueError: a file is missing or changed, parts do not belong together, or the golden pair is not met.
+        ValueError: it is not signed with the key, a file is missing or changed, parts do not belong together, or the
+            golden pair is not met.
     """
+    if key is not None:
+        signature.verify(path, key)
     manifest = artefacts.read_manifest(path, "release")
     if not trusted:
         check_sums(path)
@@ -92,7 +99,7 @@ def check_sums(path: Path) -> None:
     if not sums.is_file():
         raise ValueError(f"{sums}: missing; a release has one: copy the whole folder again")
     lines = sums.read_text(encoding="utf-8", errors="replace").splitlines()
-    listed = [re.fullmatch(r"([0-9a-f]{64})  ([\w.-]+)", line) for line in lines]
+    listed = [re.fullmatch(r"([0-9a-f]{64})  ([\w.-]+(?:/[\w.-]+)*)", line) for line in lines]
     if not listed or not all(listed):
         raise ValueError(f"{sums}: not a list of checksums and names; copy the whole folder again")
     names = {match[2]: match[1] for match in listed if match}
@@ -101,6 +108,8 @@ def check_sums(path: Path) -> None:
             raise ValueError(f"{sums}: does not list {name}; copy the whole folder again")
     for name, expected in names.items():
         file = path / name
+        if not file.resolve().is_relative_to(path.resolve()):
+            raise ValueError(f"{sums}: names {name}, a file outside the folder; copy the whole folder again")
         if not file.is_file():
             raise ValueError(f"{file}: missing; {SUMS} lists it: copy the whole folder again")
         if artefacts.digest(file) != expected:
@@ -109,8 +118,8 @@ def check_sums(path: Path) -> None:
 
 def write_sums(folder: Path) -> None:
     """Write SHA256SUMS over every file, in the form that `sha256sum -c` reads."""
-    files = sorted(file for file in folder.iterdir() if file.is_file() and file.name != SUMS)
-    lines = "".join(f"{artefacts.digest(file)}  {file.name}\n" for file in files)
+    names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    lines = "".join(f"{artefacts.digest(folder / name)}  {name}\n" for name in names if name not in (SUMS, SIGNATURE))
     artefacts.write_bytes(folder / SUMS, lines.encode())
 
 

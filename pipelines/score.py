@@ -42,6 +42,7 @@ def score(  # noqa: PLR0913  the verb's own arguments
     columns: Path | None = None,
     quality: Path | None = None,
     device: str = "cpu",
+    key: Path | None = None,
     repair: bool = False,
     overwrite: bool = False,
     workers: int | None = None,
@@ -60,6 +61,7 @@ def score(  # noqa: PLR0913  the verb's own arguments
         columns: the column map of plain tables.
         quality: thresholds in place of the release's.
         device: cpu or cuda.
+        key: the public key that the release has to be signed with.
         repair: sort what should have come sorted.
         overwrite: replace predictions that stand there.
         workers: processes; all cores where None.
@@ -68,7 +70,7 @@ def score(  # noqa: PLR0913  the verb's own arguments
         ValueError: bad input or setting, or a gate that does not hold; nothing is left behind.
     """
     artefacts.refuse_existing(target, overwrite=overwrite)
-    opened = open_release(release, device=device)
+    opened = open_release(release, device=device, key=key)
     records = open_source(source, format=format, columns=columns, repair=repair)
     for note in records.notes:
         say(f"note: {note}")
@@ -278,6 +280,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--columns", type=Path, help="column map of plain tables, YAML")
     made.add_argument("--quality", type=Path, help="thresholds of the gates, in place of the release's")
     made.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    made.add_argument("--key", type=Path, help="public key, PEM; a release that is not signed with it is refused")
     made.add_argument("--repair", action="store_true", help="sort what should have come sorted")
     made.add_argument("--overwrite", action="store_true", help="replace predictions that stand there")
     made.add_argument("--workers", type=int, help="processes (default: all cores)")
@@ -296,6 +299,7 @@ def main(argv: Sequence[str]) -> int:
         columns=given.columns,
         quality=given.quality,
         device=given.device,
+        key=given.key,
         repair=given.repair,
         overwrite=given.overwrite,
         workers=given.workers,
