@@ -72,7 +72,8 @@ def test_a_bundle_at_hand_says_the_same_as_its_file(file):
     source = fhir.open(file)
     whole = pl.concat([part.events for part in source.parts]).collect()
     assert len(whole)
-    assert_frame_equal(found.drop("patient"), whole)
+    # A file of one line counts lines, a bundle its entries.
+    assert_frame_equal(found.drop("patient", "row"), whole.drop("row"))
     assert source.patients is not None
     told = found.select("subject_id", "patient").drop_nulls().unique(maintain_order=True)
     assert_frame_equal(told, source.patients.collect())
