@@ -1,0 +1,1 @@
+"""`anamnesis serve`: a release behind HTTP and gRPC, beside the record."""
