@@ -1,59 +1,34 @@
 """What both training verbs share: reading settings, the run's folder, training to its end or to a stop."""
 
 import argparse
-import logging
 import math
-import os
-import warnings
+import shutil
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytorch_lightning as lightning
 import safetensors.torch
-from jsonargparse import ArgumentError
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # pyright: ignore[reportPrivateImportUsage]
 from transformers.utils.logging import disable_progress_bar
 
 from ehr.model import Anamnesis
-from pipelines import artefacts
+from pipelines import artefacts, running, sharding
+from pipelines.acceleration import keep_little
 from pipelines.callbacks.checkpoints import LAST, AtomicCheckpoints, Resume, Stopped
 from pipelines.callbacks.curves import Curves
 from pipelines.callbacks.progress import Progress
+from pipelines.callbacks.speed import Speed
 from pipelines.callbacks.weights import BEST, Best
 from pipelines.data import PackedData
 from pipelines.estimate import estimate
 from pipelines.modules import Training
 from pipelines.progress import say
+from pipelines.running import quiet
 
 STOPPED = 75
-DEFAULTS: dict[str, Any] = {
-    "max_epochs": 10,
-    "gradient_clip_val": 1.0,
-    "log_every_n_steps": 10,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "logger": False,
-    "num_sanity_val_steps": 0,
-    "use_distributed_sampler": False,
-}
-# What Lightning says to everyone, whether it applies or not.
-QUIET = (
-    "(?s).*JSONARGPARSE_DEPRECATION.*",
-    "(?s).*instantiate_classes.* was deprecated.*",
-    ".*LightningCLI.s args parameter is intended.*",
-    ".*does not have many workers.*",
-    ".*no overlap in the fields.*",
-    ".*smaller than the logging interval.*",
-    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
-    ".*torch.jit.*deprecated.*",
-    ".*[Cc]heckpoint directory .* exists.*",
-    ".*this process.* is multi-threaded, use of fork.*",
-)
 
 
 class Settings(NamedTuple):
@@ -64,14 +39,6 @@ class Settings(NamedTuple):
     trainer: lightning.Trainer
     seed: int
     text: str
-
-
-class Cli(LightningCLI):
-    """LightningCLI with one seed for everything."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Let the order and the noise follow seed_everything, and name the run's own settings."""
-        parser.link_arguments("seed_everything", "data.seed")
 
 
 def parser(verb: str, description: str, examples: str) -> argparse.ArgumentParser:
@@ -99,27 +66,8 @@ def settings(module: type[Training], data: type[PackedData], config: Path, rest:
     Raises:
         ValueError: a key or a value is not known.
     """
-    if not config.is_file():
-        raise ValueError(f"{config}: no such file; expected settings in YAML, such as those under configs/")
-    try:
-        with quiet():
-            cli = Cli(
-                module,
-                data,
-                run=False,
-                args=["--config", str(config), *rest],
-                save_config_callback=None,
-                seed_everything_default=0,
-                trainer_defaults=DEFAULTS,
-                parser_kwargs={"exit_on_error": False, "dump_header": None},
-                auto_configure_optimizers=False,
-                load_from_checkpoint_support=False,
-            )
-    except (ArgumentError, MisconfigurationException, TypeError) as error:
-        raise ValueError(f"{config}: {' '.join(str(error).split())[:400]}; mend it there or in the command") from None
-    if not isinstance(cli.config.seed_everything, int) or isinstance(cli.config.seed_everything, bool):
-        raise ValueError(f"{config}: seed_everything is {cli.config.seed_everything}; expected a whole number")
-    text = cli.parser.dump(cli.config, skip_link_targets=True)
+    sharding.register()
+    cli, text = running.configured(module, data, config, rest)
     return Settings(cli.model, cli.datamodule, cli.trainer, cli.config.seed_everything, text)  # pyright: ignore[reportArgumentType]
 
 
@@ -133,13 +81,7 @@ def run_folder(output: Path, made: Settings, *, overwrite: bool) -> Generator[Pa
     if made.trainer.global_rank > 0:
         yield artefacts.partial(output)
         return
-    with artefacts.build(output, overwrite=overwrite, resume=True) as folder:
-        kept = folder / "config.yaml"
-        if kept.is_file() and kept.read_text(encoding="utf-8") != made.text:
-            raise ValueError(
-                f"{folder}: an interrupted run with other settings; give its settings to go on, or delete the folder"
-            )
-        artefacts.write_bytes(kept, made.text.encode())
+    with running.run_folder(output, made.text, overwrite=overwrite) as folder:
         yield folder
 
 
@@ -172,13 +114,16 @@ def fit(made: Settings, folder: Path, arguments: argparse.Namespace, best: Best)
     trainer, module, data = made.trainer, made.module, made.data
     batches = batches_of(made)
     module.seed, module.steps = made.seed, max(1, math.ceil(batches / trainer.accumulate_grad_batches))
+    if module.keeps_little:
+        keep_little(module.network)
     if not arguments.no_estimate and trainer.is_global_zero:
         device = trainer.strategy.root_device.type
         for line in estimate(module, data, batches, timed=device == "cpu").lines(device):
             say(line)
     checkpoints = folder / "checkpoints"
-    progress = Progress(arguments.verb, batches)
-    trainer.callbacks += [progress, best, Resume(checkpoints, every=max(1, arguments.checkpoint_steps))]  # pyright: ignore[reportAttributeAccessIssue]
+    speed = Speed(every=trainer.log_every_n_steps)
+    resume = Resume(checkpoints, every=max(1, arguments.checkpoint_steps))
+    trainer.callbacks += [Progress(arguments.verb, batches, speed), best, resume, speed]  # pyright: ignore[reportAttributeAccessIssue]
     trainer.strategy.checkpoint_io = AtomicCheckpoints()
     curves = Curves(folder)
     if trainer.is_global_zero:
@@ -197,34 +142,15 @@ def fit(made: Settings, folder: Path, arguments: argparse.Namespace, best: Best)
             trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
     except MisconfigurationException as error:
         raise ValueError(f"trainer: {' '.join(str(error).split())[:300]}") from None
-    if trainer.is_global_zero and progress.tokens:
-        say(f"{progress.rate:,.0f} tokens a second")
-
-
-@contextmanager
-def quiet() -> Generator[None]:
-    """Leave out what Lightning says to everyone."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        with warnings.catch_warnings():
-            for pattern in QUIET:
-                warnings.filterwarnings("ignore", pattern)
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    if trainer.is_global_zero and speed.line:
+        say(speed.line)
 
 
 def finished(made: Settings, folder: Path) -> Anamnesis:
-    """Return the network with the best weights, in eval mode on the CPU, and save it as model/."""
-    network = made.module.network.cpu().eval()
-    best = folder / "checkpoints" / BEST
-    if best.is_file():
-        network.load_state_dict(safetensors.torch.load(best.read_bytes()))
+    """Return a network with the best weights, in eval mode on the CPU, and save it as model/."""
+    # Anew: what was trained may be compiled, and divided over processes.
+    network = Anamnesis(made.module.network.config).eval()
+    network.load_state_dict(safetensors.torch.load((folder / "checkpoints" / BEST).read_bytes()))
     disable_progress_bar()
     network.save_pretrained(folder / "model")
     return network
@@ -244,15 +170,24 @@ def train(
         best: makes the callback that keeps the best weights in a folder.
         finish: writes what belongs to the run beside the weights, the manifest last.
     """
+    first, dry = made.trainer.is_global_zero, bool(getattr(made.trainer, "fast_dev_run", False))
+    target = arguments.output.with_name(f".{arguments.output.name}.dry") if dry else arguments.output
+    artefacts.refuse_existing(arguments.output, overwrite=arguments.overwrite)
     try:
-        with run_folder(arguments.output, made, overwrite=arguments.overwrite) as folder:
+        with run_folder(target, made, overwrite=arguments.overwrite) as folder:
             fit(made, folder, arguments, best(folder / "checkpoints"))
-            if made.trainer.is_global_zero:
+            if first:
                 finish(folder)
     except Stopped:
         # What is done stays under the partial name.
-        say(f"stopped at step {made.trainer.global_step:,}; run the same command again to go on")
-        return STOPPED
-    if made.trainer.is_global_zero:
-        say(f"wrote {arguments.output}")
+        if first:
+            say(f"stopped at step {made.trainer.global_step:,}; run the same command again to go on")
+        # A launcher that sees one process fail kills the others, which may still be ending.
+        return STOPPED if first else 0
+    finally:
+        if dry and first:
+            for left in (target, artefacts.partial(target)):
+                shutil.rmtree(left, ignore_errors=True)
+    if first:
+        say("dry run: these settings train to the end; nothing was kept" if dry else f"wrote {arguments.output}")
     return 0

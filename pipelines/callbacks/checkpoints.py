@@ -12,7 +12,6 @@ import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from pipelines.artefacts import write_bytes
-from pipelines.data import Step
 
 LAST = "last.ckpt"
 
@@ -65,8 +64,8 @@ class Resume(lightning.Callback):
         self.before: dict[int, Any] = {}
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
-        """Listen for SIGTERM and Ctrl-C."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        """Listen for SIGTERM, SIGUSR1 and Ctrl-C, in place of Lightning, which would write in the middle of a step."""
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
             self.before[number] = signal.signal(number, self.ask)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
@@ -84,7 +83,7 @@ class Resume(lightning.Callback):
         trainer: lightning.Trainer,
         pl_module: lightning.LightningModule,  # noqa: ARG002
         outputs: Any,  # noqa: ANN401, ARG002
-        batch: Step,  # noqa: ARG002
+        batch: Any,  # noqa: ANN401, ARG002
         batch_idx: int,
     ) -> None:
         """Write a checkpoint where one is due.
