@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from prometheus_client import Counter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -51,6 +52,9 @@ def routes(service: Service, readers: Readers, alerts: Alerts, *, clock: Clock =
         alerts: above which probability a card is shown; none without them.
         clock: patients are scored at its time.
     """
+    feedbacks = Counter(
+        "anamnesis_card_feedback", "What became of cards.", ["outcome"], registry=service.metrics.registry
+    )
     offered = {"services": [description(hook, service) for hook in HOOKS]}
 
     async def discover(_: Request) -> Response:
@@ -73,7 +77,7 @@ def routes(service: Service, readers: Readers, alerts: Alerts, *, clock: Clock =
         known(request)
         content = records.content_of(await intake.read(request, service.limits))
         for word in responses(content):
-            service.metrics.feedback.labels(word).inc()
+            feedbacks.labels(word).inc()
         return Reply(Response(status_code=200))
 
     return [
@@ -90,7 +94,7 @@ def description(hook: str, service: Service) -> dict[str, Any]:
         "hook": hook,
         "id": hook,
         "title": "Anamnesis: estimated risks",
-        "description": f"Calibrated probabilities from the coded record, where above this site's thresholds: {outcomes}",
+        "description": f"Calibrated probabilities from coded records, above the site's thresholds: {outcomes}",
         "prefetch": dict(prefetch.SEARCHES),
         "usageRequirements": "All keys of prefetch; nothing is fetched from the record's server.",
     }
