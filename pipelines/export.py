@@ -23,7 +23,7 @@ from ehr.outcomes.registry import Registry, load
 from ehr.quality.thresholds import Thresholds
 from ehr.timelines import Sample
 from ehr.vocabulary import Vocabulary
-from pipelines import artefacts, card, golden
+from pipelines import artefacts, card, golden, shipping, signature
 from pipelines.cohort import open_cohort
 from pipelines.predict import load_network, logits
 from pipelines.progress import say
@@ -33,6 +33,7 @@ from pipelines.samples import samples_and_labels
 EXAMPLES = """examples:
   anamnesis export finetuned/ release/
   anamnesis export finetuned/ release/ --cohort cohort/ --report report/ --card card.yaml
+  anamnesis export finetuned/ release/ --cohort cohort/ --sign key.pem
 """
 TOLERANCE = 1e-4
 """Largest difference of logits between torch and the exported file."""
@@ -94,6 +95,7 @@ def export(
     cohort: Path | None = None,
     report: Path | None = None,
     card_file: Path | None = None,
+    sign: Path | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Make a release and return its manifest.
@@ -104,6 +106,7 @@ def export(
         cohort: where torch and the file are compared too, on the calibration split.
         report: made by anamnesis evaluate, for the card.
         card_file: what people state of the model, YAML.
+        sign: the private key to sign it with.
         overwrite: replace a release that stands there.
 
     Raises:
@@ -111,6 +114,8 @@ def export(
     """
     artefacts.refuse_existing(release, overwrite=overwrite)
     texts = card.stated(card_file)
+    if sign is not None:
+        signature.private_key(sign)
     if report is not None:
         artefacts.read_manifest(report, "report")
     read = read_run(run)
@@ -140,6 +145,8 @@ def export(
         told = card.record(read.registry, facts, texts, report, disabled=read.manifest["disabled"])
         artefacts.write_json(folder / "card.json", told)
         artefacts.write_bytes(folder / "card.md", card.page(told).encode())
+        origin = {"run": artefacts.digest(run / artefacts.MANIFEST), "vocabulary": read.vocabulary.digest}
+        shipping.ship(folder, folder / MODEL, read.registry.horizons.shape, origin)
         outcomes = [{"name": o.name, "horizons_days": list(o.horizons_days)} for o in read.registry.outcomes]
         manifest = artefacts.write_manifest(
             folder,
@@ -148,11 +155,13 @@ def export(
             outcomes=outcomes,
             disabled=read.manifest["disabled"],
             max_tokens=limit,
-            run=artefacts.digest(run / artefacts.MANIFEST),
+            run=origin["run"],
             golden={"events": "golden.parquet", "logits": "golden.json", "tolerance": TOLERANCE},
             **facts,
         )
         write_sums(folder)
+        if sign is not None:
+            signature.sign(folder, sign)
         # Opened as a hospital opens it: checksums, and the golden pair from its raw events.
         open_release(folder)
     return manifest
@@ -192,6 +201,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--cohort", type=Path, help="compare torch and the file on its calibration split too")
     parser.add_argument("--report", type=Path, help="made by anamnesis evaluate; its figures go into the card")
     parser.add_argument("--card", type=Path, help=f"what people state of the model, YAML: {', '.join(card.STATED)}")
+    parser.add_argument("--sign", type=Path, metavar="KEY", help="Ed25519 private key, PEM: adds SHA256SUMS.sig")
     parser.add_argument("--overwrite", action="store_true", help="replace a release that stands there")
     given = parser.parse_args(argv)
     manifest = export(
@@ -200,6 +210,7 @@ def main(argv: Sequence[str]) -> int:
         cohort=given.cohort,
         report=given.report,
         card_file=given.card,
+        sign=given.sign,
         overwrite=given.overwrite,
     )
     size = manifest["model_bytes"] / 1e6

@@ -21,7 +21,7 @@ from ehr.outcomes.registry import Registry, load
 from ehr.quality.thresholds import Thresholds
 from ehr.timelines import Sample
 from ehr.vocabulary import Vocabulary
-from pipelines import artefacts, card, golden, signature
+from pipelines import artefacts, card, golden, shipping, signature
 from pipelines.signature import SIGNATURE, SUMS
 
 MODEL = "model.onnx"
@@ -203,7 +203,8 @@ def recalibrated(
 
     with artefacts.build(target, overwrite=overwrite) as folder:
         for name in release.manifest["files"]:
-            (folder / name).write_bytes((release.path / name).read_bytes())
+            if not name.startswith(f"{shipping.TRITON}/"):
+                (folder / name).write_bytes((release.path / name).read_bytes())
         model = calibrate(onnx.load_model(str(release.path / MODEL)), calibration._asdict())
         artefacts.write_bytes(folder / MODEL, model.SerializeToString(deterministic=True))
         artefacts.write_json(folder / "calibration.json", calibrations.to_json(calibration))
@@ -213,6 +214,8 @@ def recalibrated(
         artefacts.write_bytes(folder / "card.md", card.page(told).encode())
         kept = {key: value for key, value in release.manifest.items() if key not in {"kind", "format", "files"}}
         origin = hashlib.sha256((release.path / artefacts.MANIFEST).read_bytes()).hexdigest()
+        shape = (release.session.outcomes, release.session.horizons)
+        shipping.ship(folder, folder / MODEL, shape, {"recalibrated_from": origin, "vocabulary": kept["vocabulary"]})
         artefacts.write_manifest(folder, "release", **{**kept, "recalibrated": {"from": origin, **facts}})
         write_sums(folder)
         open_release(folder)

@@ -15,12 +15,14 @@ from tests.faults.kill import digests
 
 FILES = {
     *("model.onnx", "manifest.json", "vocabulary.json", "outcomes.yaml", "calibration.json", "quality.json"),
-    *("golden.parquet", "golden.json", "card.md", "card.json", "SHA256SUMS"),
+    *("golden.parquet", "golden.json", "card.md", "card.json", "SHA256SUMS", "sbom.json"),
+    *("triton/anamnesis/config.pbtxt", "triton/anamnesis/1/model.onnx"),
 }
 
 
 def test_it_holds_what_a_hospital_needs(chain):
-    assert {path.name for path in chain.release.iterdir()} == FILES
+    files = [path for path in chain.release.rglob("*") if path.is_file()]
+    assert {path.relative_to(chain.release).as_posix() for path in files} == FILES
     manifest = artefacts.read_manifest(chain.release, "release")
     artefacts.verify(chain.release, manifest)
     assert set(manifest["files"]) == FILES - {"manifest.json", "SHA256SUMS"}
