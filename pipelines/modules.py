@@ -17,8 +17,10 @@ from ehr.corruption import Corruption, Denoising
 from ehr.model import Anamnesis, AnamnesisConfig, Network
 from ehr.outcomes.registry import Registry
 from ehr.vocabulary import MASK, Vocabulary
+from pipelines.acceleration import compile_blocks
 from pipelines.data import Answered, Step
 from pipelines.samples import Questions, counts
+from pipelines.sharding import Sharded, shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +50,22 @@ class Optimizer:
 class Training(lightning.LightningModule):
     """What both stages share: the optimizer, the seed of each step, the check of the loss."""
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    def __init__(self, optimizer: Optimizer, *, compile: bool, activation_checkpointing: bool) -> None:
         """Set up; `steps` is told before training begins."""
         super().__init__()
         self.settings = optimizer
+        self.compiled, self.keeps_little = compile, activation_checkpointing
         self.steps = 1
         self.seed = 0
         self.network: Anamnesis
+
+    def configure_model(self) -> None:
+        """Compile blocks and divide weights where that is asked for."""
+        if self.compiled:
+            compile_blocks(self.network)
+        if isinstance(self.trainer.strategy, Sharded):
+            mesh = self.trainer.strategy.device_mesh["data_parallel"]
+            shard(self.network, mesh, ("pretrain", "outcomes_at"))
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401  Lightning's own union
         """Return AdamW and its schedule."""
@@ -87,11 +98,14 @@ class Training(lightning.LightningModule):
         return total / count.clamp(min=1)
 
     def training_step(self, batch: Step, batch_idx: int) -> Tensor:  # noqa: ARG002  Lightning's signature
-        """Return the loss of a batch."""
+        """Return what a process adds to the loss of a batch, so that the mean over processes is that loss.
+
+        Processes hold unequal numbers of what the loss is a mean of: each divides its sum by the number in all.
+        """
         total, count = self.parts(batch.content)
-        loss = self.checked(total / self.over_all(count), batch)
-        self.log("train/loss", loss.detach())
-        return loss
+        whole, number = self.over_all(total, count)
+        self.log("train/loss", self.checked(whole / number, batch))
+        return total * self.trainer.world_size / number
 
     def checked(self, loss: Tensor, step: Step) -> Tensor:
         """Return the loss if it is finite.
@@ -106,13 +120,12 @@ class Training(lightning.LightningModule):
             )
         return loss
 
-    def over_all(self, count: Tensor) -> Tensor:
-        """Return what a process divides its sum by, so that the mean over processes is that of the whole batch."""
-        if self.trainer.world_size == 1:
-            return count.clamp(min=1)
-        total = count.detach().clone()
-        torch.distributed.all_reduce(total)
-        return total.clamp(min=1) / self.trainer.world_size
+    def over_all(self, total: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sum of losses and what it is divided by, at least 1, of all processes together."""
+        both = torch.stack([total.detach(), count.detach()])
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(both)
+        return both[0], both[1].clamp(min=1)
 
 
 def weights(network: Anamnesis, settings: Optimizer) -> list[dict[str, Any]]:
@@ -141,6 +154,9 @@ class Pretraining(Training):
         corruption: Corruption = Corruption(),  # noqa: B008  frozen
         optimizer: Optimizer = Optimizer(),
         size_weight: float = 0.1,
+        *,
+        compile: bool = False,
+        activation_checkpointing: bool = False,
     ) -> None:
         """Set up; the network is built once the vocabulary is known.
 
@@ -149,8 +165,10 @@ class Pretraining(Training):
             corruption: what is asked for and hidden.
             optimizer: rates.
             size_weight: weight of the loss of the set's size beside that of its codes.
+            compile: compile the blocks (torch.compile).
+            activation_checkpointing: make what blocks hold again for the gradient, instead of keeping it.
         """
-        super().__init__(optimizer)
+        super().__init__(optimizer, compile=compile, activation_checkpointing=activation_checkpointing)
         self.shape, self.corruption, self.size_weight = network, corruption, size_weight
 
     def build(self, vocabulary: Vocabulary, max_length: int) -> None:
@@ -195,6 +213,9 @@ class Finetuning(Training):
         optimizer: Optimizer = Optimizer(),
         network: Network | None = None,
         dropout: float | None = None,
+        *,
+        compile: bool = False,
+        activation_checkpointing: bool = False,
     ) -> None:
         """Set up.
 
@@ -202,8 +223,10 @@ class Finetuning(Training):
             optimizer: rates.
             network: size and shape where training starts from scratch (without --pretrained).
             dropout: in place of the pretrained network's.
+            compile: compile the blocks (torch.compile).
+            activation_checkpointing: make what blocks hold again for the gradient, instead of keeping it.
         """
-        super().__init__(optimizer)
+        super().__init__(optimizer, compile=compile, activation_checkpointing=activation_checkpointing)
         self.shape, self.dropout = network, dropout
         self.answers: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
 

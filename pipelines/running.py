@@ -39,6 +39,7 @@ QUIET = (
     ".*torch.jit.*deprecated.*",
     ".*[Cc]heckpoint directory .* exists.*",
     ".*this process.* is multi-threaded, use of fork.*",
+    ".*returned a view tensor. An in-place op.*",
 )
 
 

@@ -42,7 +42,7 @@ class Curves(Logger):
             if new:
                 rows.writerow(("step", "epoch", "metric", "value"))
             rows.writerows(
-                (step, epoch, name, f"{value:.6g}") for name, value in sorted(metrics.items()) if name != "epoch"
+                (step, epoch, name, f"{value:.9g}") for name, value in sorted(metrics.items()) if name != "epoch"
             )
 
     def rewind(self, step: int) -> None:

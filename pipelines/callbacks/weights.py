@@ -1,13 +1,13 @@
-"""The weights of the best validation."""
+"""The weights of the best validation, or the last ones."""
 
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as lightning
 import safetensors.torch
-from torch import Tensor
 
 from pipelines.artefacts import write_bytes
+from pipelines.sharding import whole
 
 BEST = "best.safetensors"
 
@@ -27,14 +27,23 @@ class Best(lightning.Callback):
         value = self.sign * float(trainer.callback_metrics[self.monitor])
         if value > self.best:
             self.best, self.step, self.worse = value, trainer.global_step, 0
-            if trainer.is_global_zero:
-                network: Any = pl_module.network
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                held: dict[str, Tensor] = {name: value.contiguous() for name, value in network.state_dict().items()}
-                write_bytes(self.path, safetensors.torch.save(held))
+            self.keep(trainer, pl_module)
         else:
             self.worse += 1
             trainer.should_stop |= 0 < self.patience <= self.worse
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Keep the last weights where no validation chose better ones."""
+        if self.step < 0:
+            self.keep(trainer, pl_module)
+
+    def keep(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Write the weights; every process takes part, the first one writes."""
+        network: Any = pl_module.network
+        held = whole(network)
+        if trainer.is_global_zero:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(self.path, safetensors.torch.save(held))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the comparison needs."""
