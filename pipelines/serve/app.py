@@ -9,12 +9,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from pipelines.serve import description, oip
+from pipelines.serve import clinical, description, oip
 from pipelines.serve.access import Access, Tokens
 from pipelines.serve.service import Service
 
 Routes = Callable[[Service], Sequence[BaseRoute]]
-PROTOCOLS: tuple[Routes, ...] = (oip.routes,)
+PROTOCOLS: tuple[Routes, ...] = (oip.routes, clinical.routes)
 """What makes the routes of each protocol."""
 
 

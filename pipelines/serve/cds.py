@@ -13,7 +13,6 @@ from starlette.routing import Route
 
 from pipelines.moments import Moments
 from pipelines.serve import cards, intake, prefetch, records
-from pipelines.serve.alerts import Alerts
 from pipelines.serve.question import Question
 from pipelines.serve.readers import Readers
 from pipelines.serve.refusals import Refusal
@@ -43,13 +42,12 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def routes(service: Service, readers: Readers, alerts: Alerts, *, clock: Clock = utc_now) -> list[Route]:
+def routes(service: Service, readers: Readers, *, clock: Clock = utc_now) -> list[Route]:
     """Return the protocol's routes.
 
     Args:
         service: the server's parts.
         readers: threads that read records.
-        alerts: above which probability a card is shown; none without them.
         clock: patients are scored at its time.
     """
     feedbacks = Counter(
@@ -70,7 +68,7 @@ def routes(service: Service, readers: Readers, alerts: Alerts, *, clock: Clock =
             # Nobody to be estimated: dead, without a record yet, or with no code that the model knows.
             return Reply(JSONResponse({"cards": []}), asked.patient)
         found = await answer(asked, service, readers)
-        shown = cards.cards(found.question, found.table, service.release, alerts)
+        shown = cards.cards(found.question, found.table, service.release, service.alerts)
         return Reply(JSONResponse({"cards": shown}), asked.patient, found.probability[None])
 
     async def feedback(request: Request, service: Service) -> Reply:

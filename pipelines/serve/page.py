@@ -23,14 +23,9 @@ TEMPLATE, STYLE, SCRIPT = "page.html.j2", "page.css", "page.js"
 SCORES = ("auroc", "auprc", "calibration_slope", "ece")
 
 
-def routes(service: Service, alerts: Alerts) -> list[Route]:
-    """Return the page's route; the page is made once.
-
-    Args:
-        service: the server's parts.
-        alerts: thresholds to be shown beside the outcomes.
-    """
-    text = render(service.release, alerts)
+def routes(service: Service) -> list[Route]:
+    """Return the page's route; the page is made once."""
+    text = render(service.release, service.alerts)
     said = headers()
 
     async def show(_: Request) -> Response:

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from pipelines.progress import say
 from pipelines.release import Release
+from pipelines.serve.alerts import NONE, Alerts
 from pipelines.serve.audit import Audit, Entry
 from pipelines.serve.engine import Engine
 from pipelines.serve.limits import Limits
@@ -32,13 +33,16 @@ class Service:
         engine: the model behind its queue.
         limits: of requests.
         audit: None where none was asked for.
+        alerts: above which probability cards are shown.
         metrics: counters.
         draining: SIGTERM came; what comes is still answered, readiness says no.
     """
 
-    def __init__(self, release: Release, engine: Engine, limits: Limits, audit: Audit | None = None) -> None:
+    def __init__(
+        self, release: Release, engine: Engine, limits: Limits, audit: Audit | None = None, alerts: Alerts = NONE
+    ) -> None:
         """Put the parts together."""
-        self.release, self.engine, self.limits, self.audit = release, engine, limits, audit
+        self.release, self.engine, self.limits, self.audit, self.alerts = release, engine, limits, audit, alerts
         self.draining = False
         self.metrics = Metrics(release, lambda: engine.waiting, lambda: self.ready)
         engine.watch = lambda rows, _length: self.metrics.rows.observe(rows)
