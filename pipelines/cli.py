@@ -16,6 +16,7 @@ VERBS = {
     "evaluate": "tables and a report of a run or a release on a cohort",
     "export": "one ONNX file with its vocabulary, manifest and golden pair",
     "score": "calibrated probabilities for raw records, without torch",
+    "serve": "a release behind HTTP and gRPC, without torch",
     "doctor": "what is missing or broken in this environment",
 }
 DONE, BUG, BAD_INPUT, REJECTED, STOPPED = 0, 1, 2, 3, 75

@@ -31,13 +31,13 @@ async def read(request: Request, limits: Limits) -> bytes:
                 if len(body) > limits.body_bytes:
                     raise too_large(limits)
     except TimeoutError:
-        raise Refusal(408, f"the body took over {limits.body_seconds:g} s", {"Connection": "close"}) from None
+        raise Refusal(408, f"the body took over {limits.body_seconds:g} s") from None
     return bytes(body)
 
 
 def too_large(limits: Limits) -> Refusal:
-    """Return the refusal of a body over the limit; what is left of it is not read."""
-    return Refusal(413, f"a body over {limits.body_bytes:,} bytes; send less at a time", {"Connection": "close"})
+    """Return the refusal of a body over the limit; what still comes of it is thrown away."""
+    return Refusal(413, f"a body over {limits.body_bytes:,} bytes; send less at a time")
 
 
 def parse(body: bytes) -> Any:  # noqa: ANN401  JSON
