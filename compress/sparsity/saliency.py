@@ -1,0 +1,87 @@
+"""Which weights matter least: exact selections, and the masks of magnitude and Wanda.  Masks are True where kept."""
+
+import math
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+
+def share_of(entries: int, sparsity: float) -> int:
+    """Return floor(entries * sparsity), the share read as the decimal that was written."""
+    return math.floor(entries * Fraction(str(sparsity)))
+
+
+def keep(score: Tensor, pruned: int) -> Tensor:
+    """Return the mask of a joint selection: exactly so many lowest scores go, of equal ones those that come first.
+
+    Args:
+        score: [R, N], finite.
+        pruned: 0 to R * N.
+
+    Returns:
+        bool [R, N], True where kept.
+    """
+    flat = score.reshape(-1)
+    if pruned <= 0:
+        return torch.ones_like(score, dtype=torch.bool)
+    if pruned >= flat.numel():
+        return torch.zeros_like(score, dtype=torch.bool)
+    threshold = torch.kthvalue(flat, pruned).values
+    gone = flat < threshold
+    ties = torch.nonzero(flat == threshold)[:, 0]
+    gone[ties[: pruned - int(gone.sum())]] = True
+    return ~gone.reshape(score.shape)
+
+
+def keep_in_rows(score: Tensor, kept: int) -> Tensor:
+    """Return the mask that keeps the highest scores of each row; of equal ones those that come last.
+
+    Args:
+        score: [..., N].
+        kept: 0 to N.
+    """
+    order = torch.sort(score, dim=-1, stable=True).indices
+    mask = torch.zeros_like(score, dtype=torch.bool)
+    return mask.scatter(-1, order[..., score.shape[-1] - kept :], value=True)
+
+
+def keep_in_groups(score: Tensor, kept: int, size: int) -> Tensor:
+    """Return the n:m mask: of every `size` columns in a row the `kept` highest scores; a last short group is kept.
+
+    Args:
+        score: [R, C].
+        kept: n.
+        size: m.
+    """
+    whole = score.shape[1] // size * size
+    grouped = keep_in_rows(score[:, :whole].unflatten(1, (-1, size)), kept).flatten(1)
+    return torch.cat([grouped, torch.ones_like(score[:, whole:], dtype=torch.bool)], dim=1)
+
+
+def magnitude(weight: Tensor, sparsity: float, groups: tuple[int, int] | None = None) -> Tensor:
+    """Return the mask that keeps the largest |w|: over the whole matrix, or n of every m columns in a row.
+
+    Args:
+        weight: [R, C].
+        sparsity: share to prune; ignored with groups.
+        groups: n and m.
+    """
+    score = weight.abs()
+    return keep_in_groups(score, *groups) if groups else keep(score, share_of(score.numel(), sparsity))
+
+
+def wanda(weight: Tensor, norm: Tensor, sparsity: float, groups: tuple[int, int] | None = None) -> Tensor:
+    """Return Wanda's mask: the highest |w| ||X_j|| of each row (Sun et al. 2024, equation 1).
+
+    Args:
+        weight: [R, C].
+        norm: of each input over tokens, [C].
+        sparsity: share to prune of each row; ignored with groups.
+        groups: n and m.
+    """
+    score = weight.abs() * norm
+    if groups:
+        return keep_in_groups(score, *groups)
+    columns = weight.shape[1]
+    return keep_in_rows(score, columns - share_of(columns, sparsity))
