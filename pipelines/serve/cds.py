@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -27,7 +27,6 @@ HOOKS: Mapping[str, tuple[str, ...]] = {
 RESPONSES = ("accepted", "overridden")
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 MOST_FEEDBACK = 100
-Clock = Callable[[], datetime]
 
 
 class Called(NamedTuple):
@@ -42,13 +41,12 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def routes(service: Service, readers: Readers, *, clock: Clock = utc_now) -> list[Route]:
+def routes(service: Service, readers: Readers) -> list[Route]:
     """Return the protocol's routes.
 
     Args:
         service: the server's parts.
         readers: threads that read records.
-        clock: patients are scored at its time.
     """
     feedbacks = Counter(
         "anamnesis_card_feedback", "What became of cards.", ["outcome"], registry=service.metrics.registry
@@ -61,7 +59,7 @@ def routes(service: Service, readers: Readers, *, clock: Clock = utc_now) -> lis
     async def call(request: Request, service: Service) -> Reply:
         hook = known(request)
         body = await intake.read(request, service.limits)
-        now = clock()
+        now = utc_now()
         moment = Moments(now.isoformat(), time=round(now.timestamp() * 1_000_000))
         asked = await readers.run(asked_of, body, hook, moment, service)
         if asked.sample is None:
