@@ -1,6 +1,7 @@
 """The model behind a queue: requests of one length share a call, threads run the calls, a full queue refuses."""
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections import deque
@@ -200,7 +201,7 @@ class Engine:
             logit, probability = self.release.session.run(*filled([piece.arrays for piece in pieces], shape))
         except Exception as error:  # onnxruntime's own errors share no public base; whoever waits is told
             for piece in pieces:
-                piece.loop.call_soon_threadsafe(fail, piece.future, type(error).__name__)
+                hand(piece, fail, type(error).__name__)
             return
         taken = (time.perf_counter() - started) / rows
         self.seconds_a_row += (taken - self.seconds_a_row) * (SMOOTHING if self.seconds_a_row else 1.0)
@@ -208,7 +209,13 @@ class Engine:
         begin = 0
         for piece in pieces:
             place = slice(begin, begin := begin + piece.rows)
-            piece.loop.call_soon_threadsafe(settle, piece.future, Answer(logit[place], probability[place]))
+            hand(piece, settle, Answer(logit[place], probability[place]))
+
+
+def hand(piece: Piece, give: Callable[["asyncio.Future[Answer]", Any], None], what: Any) -> None:  # noqa: ANN401
+    """Give a request something in its own loop, unless that has ended."""
+    with contextlib.suppress(RuntimeError):
+        piece.loop.call_soon_threadsafe(give, piece.future, what)
 
 
 def settle(future: "asyncio.Future[Answer]", answer: Answer) -> None:
