@@ -45,6 +45,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--audit-key", type=Path, help="file of random bytes, the key under which patient ids are hashed")
     made.add_argument("--token-file", type=Path, help="who may ask: NAME TOKEN a line")
     made.add_argument("--no-token", action="store_true", help="let everyone ask who reaches another host than loopback")
+    made.add_argument(
+        "--thresholds", type=Path, help="probabilities from which CDS cards are shown, YAML (default: none)"
+    )
     made.add_argument("--tls-certificate", type=Path, help="PEM")
     made.add_argument("--tls-key", type=Path, help="PEM")
     made.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
@@ -76,6 +79,7 @@ def main(argv: Sequence[str]) -> int:
             audit_key=given.audit_key,
             tokens=given.token_file,
             anyone=given.no_token,
+            thresholds=given.thresholds,
             device=given.device,
             workers=given.workers,
             threads=given.threads,

@@ -34,6 +34,8 @@ class Options:
     """File of names and tokens."""
     anyone: bool = False
     """Other machines may ask without a token."""
+    thresholds: Path | None = None
+    """File of probabilities above which CDS cards are shown; None: no cards."""
     device: str = "cpu"
     """cpu or cuda."""
     workers: int | None = None

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipelines.pool import cores
 from pipelines.progress import say
 from pipelines.release import Release, open_release
-from pipelines.serve import access, app
+from pipelines.serve import access, alerts, app
 from pipelines.serve.audit import Audit
 from pipelines.serve.engine import Engine
 from pipelines.serve.limits import Limits
@@ -36,10 +36,11 @@ def run(path: Path, options: Options, limits: Limits) -> None:
     workers = options.workers or max(1, cores() // options.threads)
     # Checksums and the golden pair come before anything listens.
     release = open_release(path, device=options.device, threads=options.threads)
+    held = alerts.load(options.thresholds, release.registry) if options.thresholds else alerts.NONE
     audit = audit_of(options, release)
     engine = Engine(release, limits, workers=workers)
     try:
-        asyncio.run(serve(Service(release, engine, limits, audit), options, tokens))
+        asyncio.run(serve(Service(release, engine, limits, audit, held), options, tokens))
     finally:
         engine.close()
         if audit is not None:
