@@ -77,7 +77,8 @@ def open_release(
         artefacts.verify(path, manifest)
     vocabulary, registry = Vocabulary.load(path / "vocabulary.json"), load(path / "outcomes.yaml")
     calibration = calibrations.from_json(json.loads((path / "calibration.json").read_text(encoding="utf-8")))
-    session = open_session(path / MODEL, device=device, threads=threads)
+    least = manifest.get("least_onnxruntime")
+    session = open_session(path / MODEL, device=device, threads=threads, least=least)
     if vocabulary.digest != manifest["vocabulary"]:
         raise ValueError(f"{path}: vocabulary.json is not that of {MODEL}; copy the whole folder again")
     if (session.outcomes, session.horizons) != registry.horizons.shape:

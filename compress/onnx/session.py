@@ -50,39 +50,74 @@ class Session(NamedTuple):
         return logit, probability
 
 
-def open_session(path: Path, *, device: str = "cpu", threads: int = 1) -> Session:
+def open_session(path: Path, *, device: str = "cpu", threads: int = 1, least: str | None = None) -> Session:
     """Open a model file.
 
     Args:
         path: an ONNX file with the inputs and outputs of a release.
         device: cpu or cuda; onnxruntime falls back to the CPU in silence, this does not.
         threads: threads of one call.
+        least: the oldest onnxruntime that the file was made for.
 
     Raises:
-        ValueError: two onnxruntime packages are installed, the file cannot be opened, has other inputs or outputs,
-            or the device asked for is not there.
+        ValueError: two onnxruntime packages are installed or it is too old, the file cannot be opened, has other
+            inputs or outputs, or the device asked for is not there.
     """
     one_runtime()
+    new_enough(path, least)
     if device not in PROVIDERS:
         raise ValueError(f"device {device}: expected {' or '.join(PROVIDERS)}")
     if PROVIDERS[device] not in onnxruntime.get_available_providers():
         raise ValueError(
             f"device {device}: this onnxruntime has no {PROVIDERS[device]}; install anamnesis[gpu], or use cpu"
         )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    # Errors are told by exceptions; warnings of the runtime would name folders of this machine.
-    options.log_severity_level = 4
-    try:
-        runtime = onnxruntime.InferenceSession(path, options, providers=[PROVIDERS[device]])
-    except Exception as error:  # onnxruntime's own errors share no public base
-        line = " ".join(str(error).split())[:200]
-        version = onnxruntime.__version__
-        raise ValueError(f"{path}: onnxruntime {version} cannot open it ({line}); export it again") from None
+    runtime = opened(path, options_of(threads=threads), PROVIDERS[device])
     if runtime.get_providers()[0] != PROVIDERS[device]:
         raise ValueError(f"device {device}: onnxruntime fell back to the CPU; mend the driver, or use cpu")
     outcomes, horizons = checked(runtime, path)
     return Session(runtime, outcomes, horizons, PROVIDERS[device])
+
+
+def options_of(*, threads: int) -> Any:  # noqa: ANN401  onnxruntime's options
+    """Return options of a session: so many threads a call, and no messages."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    # Errors are told by exceptions; warnings of the runtime would name folders of this machine.
+    options.log_severity_level = 4
+    return options
+
+
+def opened(path: Path, options: Any, provider: str) -> Any:  # noqa: ANN401  onnxruntime's session
+    """Return onnxruntime's session of a file.
+
+    Raises:
+        ValueError: it cannot be opened: damaged, no model, or made for a newer runtime.
+    """
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=[provider])
+    except Exception as error:  # onnxruntime's own errors share no public base
+        version = onnxruntime.__version__
+        raise ValueError(f"{path}: onnxruntime {version} cannot open it ({reason(error)}); export it again") from None
+
+
+def reason(error: Exception) -> str:
+    """Return what onnxruntime says of a file, without the places in its own sources."""
+    line = " ".join(str(error).split()).rpartition("failed:")[2]
+    return (line.rpartition(") ")[2] if ".cc:" in line else line).strip()[:200] or type(error).__name__
+
+
+def new_enough(path: Path, least: str | None) -> None:
+    """Refuse a runtime that is older than a file asks for: it would not open it, or take a slow way in silence."""
+    if least is not None and release_of(onnxruntime.__version__) < release_of(least):
+        raise ValueError(
+            f"{path}: asks for onnxruntime {least} or later, this is {onnxruntime.__version__}: update it, or export "
+            "with --target cpu"
+        )
+
+
+def release_of(version: str) -> tuple[int, ...]:
+    """Return major and minor of a version."""
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 def one_runtime() -> None:

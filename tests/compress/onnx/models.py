@@ -78,3 +78,34 @@ def folded(model, path):
 def operators(model):
     """Return the kinds of nodes."""
     return {node.op_type for node in model.graph.node}
+
+
+def as_release(model):
+    """Return a model with the inputs and outputs of a release around y [batch, seq, depth]: depth must be 33."""
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    graph = made.graph
+    more = [("visit", TensorProto.INT32, ["batch", "seq"]), ("age_days", TensorProto.FLOAT, ["batch", "seq"])]
+    more.append(("query_age_days", TensorProto.FLOAT, ["batch"]))
+    graph.input.extend(helper.make_tensor_value_info(*part) for part in more)
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array([1], np.int64), "axis.1"),
+            numpy_helper.from_array(np.array([0], np.int64), "slice.0"),
+            numpy_helper.from_array(np.array([21], np.int64), "slice.21"),
+            numpy_helper.from_array(np.array([-1, 7, 3], np.int64), "shape.end"),
+        ]
+    )
+    graph.node.extend(
+        [
+            helper.make_node("ReduceMean", ["y", "axis.1"], ["pooled"], name="pool", keepdims=0),
+            helper.make_node("Slice", ["pooled", "slice.0", "slice.21", "axis.1"], ["some"], name="some"),
+            helper.make_node("Reshape", ["some", "shape.end"], ["logit"], name="logits"),
+            helper.make_node("Sigmoid", ["logit"], ["probability"], name="probabilities"),
+        ]
+    )
+    del graph.output[:]
+    shape = ["batch", 7, 3]
+    graph.output.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n in ("logit", "probability"))
+    onnx.checker.check_model(made, full_check=True)
+    return made
