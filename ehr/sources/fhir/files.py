@@ -110,10 +110,14 @@ def damaged(name: str, error: BaseException) -> ValueError:
 
 def parse(data: bytes) -> object:
     """Return what JSON says; halves of characters, which JSON can spell and no table can hold, are replaced."""
-    held: object = json.loads(data)
-    if b"\\ud" in data or b"\\uD" in data:
-        held = json.loads(json.dumps(held, ensure_ascii=False).encode("utf-8", "replace"))
-    return held
+    return mended(json.loads(data), data)
+
+
+def mended(held: object, data: bytes) -> object:
+    """Return what was read from JSON with halves of characters replaced (see `parse`)."""
+    if b"\\ud" not in data and b"\\uD" not in data:
+        return held
+    return json.loads(json.dumps(held, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def of_line(number: int, line: bytes, links: Links) -> Iterator[Row]:
