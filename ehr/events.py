@@ -1,6 +1,7 @@
 """EVENTS: the one table that every source becomes (MEDS 0.4 columns), its casts and its order."""
 
 import errno
+import secrets
 from pathlib import Path
 
 import polars as pl
@@ -96,13 +97,18 @@ def order(frame: pl.LazyFrame) -> pl.LazyFrame:
     return frame.sort("subject_id", "time", nulls_last=False, maintain_order=True)
 
 
+def unfinished(path: Path) -> Path:
+    """Return a name beside a file to write it under, another one each time: two machines may write the same file."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+
+
 def write(frame: pl.DataFrame, path: Path) -> None:
     """Write any frame as parquet, whole or not at all; equal frames give equal bytes.
 
     Raises:
         OSError: the disk does not take it.
     """
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = unfinished(path)
     try:
         frame.write_parquet(temporary, compression="zstd", compression_level=1, statistics=True)
         temporary.rename(path)

@@ -37,7 +37,8 @@ def set_ce(
     mass = torch.zeros(len(query), device=query.device).index_add(0, target_query, weight)
     share = weight / mass[target_query]
     size = max(1, chunk // len(table))
-    begins = range(0, len(query), size)
+    # Once without a query too: a process that holds none still owes a gradient, of zero, to those that do.
+    begins = range(0, max(len(query), 1), size)
     edges = torch.searchsorted(target_query, torch.tensor([*begins, len(query)], device=query.device)).tolist()
     total = query.new_zeros((), dtype=torch.float32)
     for begin, low, high in zip(begins, edges, edges[1:], strict=False):

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from ehr.codes import distinct, match
-from ehr.events import BIRTH
+from ehr.events import BIRTH, unfinished
 from ehr.vocabulary import Vocabulary
 
 STATIC = -(2**63)
@@ -189,7 +189,7 @@ def assemble(subjects: Ints, birth: pa.Array, run: Ints, lists: tuple[npt.NDArra
 
 def write(table: pa.Table, path: Path) -> None:
     """Write one shard of timelines as an Arrow file of one record batch, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = unfinished(path)
     try:
         with pa.OSFile(str(temporary), "wb") as sink, ipc.new_file(sink, TIMELINES) as writer:
             for batch in table.combine_chunks().to_batches():

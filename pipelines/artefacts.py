@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -69,8 +70,8 @@ def build(target: Path, *, overwrite: bool = False, resume: bool = False) -> Gen
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: to a temporary name, flushed to disk, then renamed."""
-    temporary = path.with_name(f".{path.name}.partial")
+    """Write a file whole or not at all: to a name of its own, flushed to disk, then renamed."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -90,8 +91,11 @@ def write_json(path: Path, content: object) -> None:
 def write_manifest(folder: Path, kind: str, **fields: object) -> dict[str, Any]:
     """Write manifest.json over every file in the folder and return it.
 
-    The manifest carries no date and no path of the machine, so equal inputs give equal bytes.
+    The manifest carries no date and no path of the machine, so equal inputs give equal bytes. What killed writers left
+    unfinished is taken away first.
     """
+    for left in folder.rglob(".*.partial"):
+        left.unlink()
     files = {
         path.relative_to(folder).as_posix(): {"sha256": digest(path), "bytes": path.stat().st_size}
         for path in sorted(folder.rglob("*"))

@@ -20,10 +20,11 @@ from ehr.quality.profile import measures
 from ehr.quality.thresholds import Measure, Thresholds
 from ehr.sources.detect import open_source
 from ehr.sources.parts import Source
+from ehr.timelines import Shard
 from ehr.vocabulary import Vocabulary, merge
 from pipelines import artefacts, gates, passes, shards, tables
 from pipelines.passes import Checked, CheckTask, Labelled, LabelTask, Plan, Tokenised
-from pipelines.pool import Pool, cores, pool
+from pipelines.pool import Hands, hands
 from pipelines.progress import Track, say
 
 PARTS = ("events", "timelines", "labels", "quality")
@@ -44,6 +45,7 @@ def prepare(  # noqa: PLR0913  the verb's own arguments
     repair: bool = False,
     overwrite: bool = False,
     workers: int | None = None,
+    engine: str = "local",
 ) -> dict[str, Any]:
     """Make a cohort and return its manifest.
 
@@ -59,11 +61,17 @@ def prepare(  # noqa: PLR0913  the verb's own arguments
         repair: sort what should have come sorted.
         overwrite: replace a cohort that stands there.
         workers: processes; all cores where None.
+        engine: local or ray.
 
     Raises:
         ValueError: bad input or setting, or a gate that does not hold; nothing is left behind.
     """
     plan = plan or Plan()
+    if engine == "ray":
+        # Workers stand in other folders.
+        source, cohort = source.resolve(), cohort.resolve()
+        labels = labels.resolve() if labels else None
+        plan = replace(plan, splits=plan.splits.resolve() if plan.splits else None)
     artefacts.refuse_existing(cohort, overwrite=overwrite)
     registry = load(outcomes) if outcomes else exchange.registry_of(labels)
     frozen = Vocabulary.load(vocabulary) if vocabulary else None
@@ -76,10 +84,10 @@ def prepare(  # noqa: PLR0913  the verb's own arguments
     importing = threading.Thread(target=gates.preload, daemon=True)
     if plan.gates:
         importing.start()
-    with artefacts.build(cohort, overwrite=overwrite) as folder, pool(workers or cores()) as hands:
+    with artefacts.build(cohort, overwrite=overwrite) as folder, hands(engine, workers) as workforce:
         for part in PARTS:
             (folder / part).mkdir()
-        found = first_pass(hands, opened, folder, plan)
+        found = first_pass(workforce, opened, folder, plan)
         settle(folder, opened, found)
         if plan.gates:
             importing.join()
@@ -93,7 +101,8 @@ def prepare(  # noqa: PLR0913  the verb's own arguments
         tasks = [
             LabelTask(at, folder, registry, opened.parents, labels, fitted, plan.thresholds) for at in range(len(found))
         ]
-        done = list(watched("tokenising and labelling, shards", hands.map(passes.tokenise, tasks), len(tasks)))
+        done = list(watched("tokenising and labelling, shards", workforce.map(passes.tokenise, tasks), len(tasks)))
+        check_parts(folder, found, done)
         labelled = [d.labelled for d in done]
         write_tables(folder, registry, labelled, rejected_of(found))
         refuse_strangers(labels, labelled)
@@ -120,12 +129,12 @@ def watched(what: str, results: Iterator[Result], number: int) -> Iterator[Resul
             yield result
 
 
-def first_pass(hands: Pool, source: Source, folder: Path, plan: Plan) -> list[Checked]:
+def first_pass(workforce: Hands, source: Source, folder: Path, plan: Plan) -> list[Checked]:
     """Check and write every shard, and refuse a source that cannot make a cohort."""
     now = plan.thresholds.end_of_now(source.format)
     with tempfile.TemporaryDirectory(prefix=".spread-", dir=folder) as spread:
         tasks = [CheckTask(shard, folder, plan, now) for shard in shards.divide(source, Path(spread))]
-        found = list(watched("checking records, shards", hands.map(passes.check, tasks), len(tasks)))
+        found = list(watched("checking records, shards", workforce.map(passes.check, tasks), len(tasks)))
     if not found:
         raise ValueError("no rows in the records; expected at least 2 patients to make a cohort")
     patients = sum(len(f.subjects) for f in found)
@@ -135,6 +144,36 @@ def first_pass(hands: Pool, source: Source, folder: Path, plan: Plan) -> list[Ch
         known = sorted({str(split) for f in found for split in f.split})
         raise ValueError(f"no patient in the split train (found {', '.join(known)}); expected some to learn from")
     return found
+
+
+def check_parts(folder: Path, found: list[Checked], done: list[Tokenised]) -> None:
+    """Compare what stands on disk with what was told by those who wrote it, whichever machine they were on.
+
+    Raises:
+        ValueError: a part is missing, cannot be read or has another number of rows.
+    """
+    for at, (checked, tokenised) in enumerate(zip(found, done, strict=True)):
+        told = (
+            int(checked.profile["rows"].sum()) - len(checked.rejected),
+            len(checked.subjects),
+            int(tokenised.labelled.prevalence["count"].sum()),
+        )
+        events, labels = (folder / part / f"{at:05d}.parquet" for part in ("events", "labels"))
+        try:
+            held = (
+                rows_of(events),
+                len(Shard.open(folder / "timelines" / f"{at:05d}.arrow").subjects),
+                rows_of(labels),
+            )
+        except (OSError, ValueError, pl.exceptions.PolarsError):
+            raise ValueError(f"shard {at}: cannot be read again; is the disk full, or not shared by all?") from None
+        if held != told:
+            raise ValueError(f"shard {at}: {held} events, patients and labels stand on disk, {told} were written")
+
+
+def rows_of(path: Path) -> int:
+    """Return the rows of a parquet file, by its footer."""
+    return int(pl.scan_parquet(path).select(pl.len()).collect().item())
 
 
 def rejected_of(found: list[Checked]) -> pl.DataFrame:
@@ -230,8 +269,8 @@ def relabel(
         (folder / "labels").mkdir()
         (folder / "outcomes.yaml").write_text(dump(registry), encoding="utf-8")
         tasks = [LabelTask(at, folder, registry, parents, labels) for at in range(held["shards"])]
-        with pool(workers or cores()) as hands:
-            done = list(watched("labelling, shards", hands.map(passes.relabel, tasks), len(tasks)))
+        with hands("local", workers) as workforce:
+            done = list(watched("labelling, shards", workforce.map(passes.relabel, tasks), len(tasks)))
         write_tables(folder, registry, done, pl.read_parquet(folder / "rejected.parquet"))
         refuse_strangers(labels, done)
         counts = sequences.measures(sequences.Sequences(**d.counts) for d in done)

@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--data-docs", action="store_true", help="add Great Expectations' pages; they load public hosts")
     made.add_argument("--overwrite", action="store_true", help="replace a cohort that stands there")
     made.add_argument("--workers", type=int, help="processes (default: all cores)")
+    made.add_argument("--engine", default="local", help="local, or ray: the machines of a Ray cluster (default: local)")
     return made
 
 
@@ -104,6 +105,7 @@ def main(argv: Sequence[str]) -> int:
             repair=given.repair,
             overwrite=given.overwrite,
             workers=given.workers,
+            engine=given.engine,
         )
     tables.show(given.cohort)
     say(

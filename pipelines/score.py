@@ -5,31 +5,43 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from ehr.events import write
-from ehr.quality import page
-from ehr.quality.profile import measures
-from ehr.quality.thresholds import Measure, Thresholds, hold, message
+from ehr.quality.thresholds import Thresholds
 from ehr.sources.detect import open_source
 from ehr.sources.parts import Source
 from pipelines import artefacts, moments, scoring, shards
+from pipelines.closing import PLAN, finish
 from pipelines.moments import LATEST, Moments
-from pipelines.pool import cores, pool
+from pipelines.pool import Hands, hands
 from pipelines.progress import Track, say
 from pipelines.release import Release, open_release
-from pipelines.scoring import ABSENT, UNSCORED, ScoreTask
+from pipelines.scoring import ScoreTask
 
 EXAMPLES = """examples:
   anamnesis score release/ records/ predictions/                       at each patient's last event
   anamnesis score release/ records/ predictions/ --at 2024-01-01       what was known then
   anamnesis score release/ omop/ predictions/ --at times.csv           patient,prediction_time
+  anamnesis score release/ records/ predictions/ --shard 3/8           the third of eight jobs
 """
-PLAN, PATIENTS, TIMES = "plan.json", "patients.parquet", "times.parquet"
+PATIENTS, TIMES = "patients.parquet", "times.parquet"
+
+
+class Share(NamedTuple):
+    """One job's part of the shards: those whose number leaves `place - 1` when divided by `number`."""
+
+    place: int
+    number: int
+
+    def of(self, divided: Sequence[shards.Shard]) -> list[shards.Shard]:
+        """Return this job's shards."""
+        return [shard for shard in divided if shard.number % self.number == self.place - 1]
 
 
 def score(  # noqa: PLR0913  the verb's own arguments
@@ -46,8 +58,10 @@ def score(  # noqa: PLR0913  the verb's own arguments
     repair: bool = False,
     overwrite: bool = False,
     workers: int | None = None,
+    engine: str = "local",
+    share: Share | None = None,
 ) -> dict[str, Any]:
-    """Score records and return the manifest of the predictions.
+    """Score records and return the manifest of the predictions, or {} where a share of the shards was asked for.
 
     Where an earlier run was stopped, its finished shards are kept, provided that release, records and settings are
     the same. What a patient's score is does not hang on who else is in the records.
@@ -65,21 +79,30 @@ def score(  # noqa: PLR0913  the verb's own arguments
         repair: sort what should have come sorted.
         overwrite: replace predictions that stand there.
         workers: processes; all cores where None.
+        engine: local or ray.
+        share: the shards to score, beside other jobs; a run without it closes what they have done.
 
     Raises:
-        ValueError: bad input or setting, or a gate that does not hold; nothing is left behind.
+        ValueError: bad input or setting, or a gate that does not hold; nothing is left behind but the shards that
+            earlier runs or other jobs finished.
     """
+    if engine == "ray":
+        if device != "cpu":
+            raise ValueError(f"--device {device} with --engine ray: expected cpu; use --shard for many accelerators")
+        # Workers stand in other folders.
+        release, source, target = release.resolve(), source.resolve(), target.resolve()
     artefacts.refuse_existing(target, overwrite=overwrite)
     opened = open_release(release, device=device, key=key)
     records = open_source(source, format=format, columns=columns, repair=repair)
     for note in records.notes:
         say(f"note: {note}")
     thresholds = Thresholds.load(quality) if quality else opened.thresholds
+    kept = share is not None
     try:
-        with artefacts.build(target, overwrite=overwrite, resume=True) as folder:
+        with beside_others(target) if share else artefacts.build(target, overwrite=overwrite, resume=True) as folder:
             stated = stated_of(at)
             plan = plan_of(opened, source, format, columns, stated, thresholds)
-            begin(folder, plan)
+            kept = begin(folder, plan, share) or kept
             task = ScoreTask(
                 shard=shards.Shard(0, (), ordered=True, split=None, rows=0),
                 folder=folder,
@@ -92,12 +115,23 @@ def score(  # noqa: PLR0913  the verb's own arguments
             )
             with tempfile.TemporaryDirectory(prefix=".spread-", dir=folder) as spread:
                 divided = shards.divide(records, Path(spread))
-                run(task, divided, min(workers or cores(), max(1, len(divided))))
-            return finish(folder, task, len(divided), opened, records)
+                asked = share.of(divided) if share else divided
+                with hands(engine, workers, most=len(asked)) as found:
+                    run(task, asked, found)
+            return {} if share else finish(folder, task, len(divided), opened, records)
     except (ValueError, OSError):
-        # Bad input leaves nothing; a stopped run leaves what is finished, for the next one.
-        shutil.rmtree(artefacts.partial(target), ignore_errors=True)
+        # Bad input leaves nothing; a stopped run, or another job, leaves what is finished for the next one.
+        if not kept:
+            shutil.rmtree(artefacts.partial(target), ignore_errors=True)
         raise
+
+
+@contextmanager
+def beside_others(target: Path) -> Generator[Path]:
+    """Yield the folder that jobs fill together; the run that closes it renames it."""
+    folder = artefacts.partial(target)
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
 
 
 def plan_of(
@@ -116,17 +150,30 @@ def plan_of(
     }
 
 
-def begin(folder: Path, plan: dict[str, Any]) -> None:
-    """Keep what an earlier run of the same plan left; take away that of another."""
+def begin(folder: Path, plan: dict[str, Any], share: Share | None) -> bool:
+    """Keep what an earlier run of the same plan left, take away that of another; tell whether there was the same.
+
+    Raises:
+        ValueError: a job finds shards of another plan, on which others may be at work.
+    """
     path = folder / PLAN
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(plan)):
+    left = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    same = left == json.loads(json.dumps(plan))
+    if left is not None and not same:
+        if share:
+            raise ValueError(
+                f"{folder}: holds shards of another release, records or settings; delete it, or mend those"
+            )
         say("note: release, records or settings changed since the stopped run; starting anew")
         shutil.rmtree(folder)
     for part in ("predictions", "work"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".spread-*"):
-        shutil.rmtree(left)
-    artefacts.write_json(path, plan)
+    if not share:
+        for spread in folder.glob(".spread-*"):
+            shutil.rmtree(spread)
+    if not same:
+        artefacts.write_json(path, plan)
+    return same
 
 
 def stated_of(at: str) -> str:
@@ -148,9 +195,11 @@ def moments_of(at: str, stated: str, folder: Path, source: Source) -> Moments:
     path = Path(at)
     if not path.exists():
         raise ValueError(f"--at {at}: no such file; expected latest, a date YYYY-MM-DD, or a table of prediction times")
-    table = moments.read(path, source)
-    write(table, folder / "work" / TIMES)
-    return Moments(stated, table=folder / "work" / TIMES)
+    kept = folder / "work" / TIMES
+    # Others may be reading it, and the plan says that it is the same.
+    if not kept.is_file():
+        write(moments.read(path, source), kept)
+    return Moments(stated, table=kept)
 
 
 def keep_patients(folder: Path, source: Source) -> Path | None:
@@ -158,110 +207,33 @@ def keep_patients(folder: Path, source: Source) -> Path | None:
     if source.patients is None:
         return None
     path = folder / "work" / PATIENTS
+    if path.is_file():
+        return path
     known = source.patients.select("subject_id", pl.col("patient").cast(pl.String)).unique("subject_id")
     write(known.sort("subject_id").collect(), path)
     return path
 
 
-def run(task: ScoreTask, divided: Sequence[shards.Shard], workers: int) -> None:
+def run(task: ScoreTask, divided: Sequence[shards.Shard], found: Hands) -> None:
     """Score the shards that no earlier run finished."""
     tasks = [task._replace(shard=shard) for shard in divided if not scoring.done(task.folder, shard.number)]
     if len(tasks) < len(divided):
         say(f"going on: {len(divided) - len(tasks):,} of {len(divided):,} shards are done")
-    with Track("scoring, shards", len(tasks)) as bar, pool(workers) as hands:
-        for _ in hands.map(scoring.score, tasks):
+    with Track("scoring, shards", len(tasks)) as bar:
+        for _ in found.map(scoring.score, tasks):
             bar.advance()
 
 
-def finish(folder: Path, task: ScoreTask, number: int, release: Release, source: Source) -> dict[str, Any]:
-    """Put what stands beside the parts together, hold the gates, and write the manifest.
+def share_of(text: str) -> Share:
+    """Read --shard I/N, I from 1 to N.
 
     Raises:
-        ValueError: no patient is in the records, or a gate does not hold.
+        ValueError: it is none.
     """
-    gathered = (
-        {
-            name: pl.concat([pl.read_parquet(scoring.beside(folder, at)[name]) for at in range(number)])
-            for name in scoring.BESIDE
-        }
-        if number
-        else {}
-    )
-    if not number:
-        raise ValueError("no rows in the records; expected at least one patient")
-    unscored = pl.concat([gathered["unscored"], absent(task, folder, number)]).sort("subject_id", "prediction_time")
-    hold_gates(folder, gathered, task.thresholds)
-    predicted = pl.scan_parquet(sorted((folder / "predictions").glob("*.parquet")))
-    samples = int(gathered["counted"].filter(pl.col("gate") == "null_probability")["of"].sum())
-    slots = int((release.registry.horizons >= 0).sum())
-    people = int(predicted.select(pl.col("subject_id").n_unique()).collect().item())
-    if not people and not len(unscored):
-        raise ValueError("no patients in the records; expected at least one")
-    write(unscored, folder / "unscored.parquet")
-    artefacts.write_bytes(folder / "unscored.csv", unscored.write_csv().encode())
-    write(gathered["rejected"], folder / "rejected.parquet")
-    shutil.rmtree(folder / "work")
-    (folder / PLAN).unlink()
-    return artefacts.write_manifest(
-        folder,
-        "predictions",
-        release=artefacts.digest(release.path / artefacts.MANIFEST),
-        model=release.model,
-        at=task.moments.stated,
-        source={"format": source.format, "version": source.version, "notes": list(source.notes)},
-        samples=samples // max(slots, 1),
-        patients=people,
-        unscored=len(unscored),
-        rejected=len(gathered["rejected"]),
-    )
-
-
-def absent(task: ScoreTask, folder: Path, number: int) -> pl.DataFrame:
-    """Return the asked times of patients whom no shard holds, as UNSCORED."""
-    if task.moments.table is None:
-        return pl.DataFrame(schema=UNSCORED)
-    seen = pl.concat(
-        [
-            pl.scan_parquet(path).select("subject_id", "prediction_time")
-            for at in range(number)
-            for path in (scoring.part(folder, at), scoring.beside(folder, at)["unscored"])
-        ]
-    ).unique()
-    left = pl.scan_parquet(task.moments.table).join(seen, on=["subject_id", "prediction_time"], how="anti").collect()
-    own = scoring.patients_of(task.patients, left["subject_id"].to_numpy())
-    return left.with_columns(own.alias("patient"), pl.lit(ABSENT).alias("reason")).select(UNSCORED.names())
-
-
-def hold_gates(folder: Path, gathered: dict[str, pl.DataFrame], thresholds: Thresholds) -> None:
-    """Hold the gates on records, codes and predictions, without Great Expectations, and write their page.
-
-    Raises:
-        ValueError: one does not hold.
-    """
-    raw = measures(gathered["profile"], gathered["rejected"])
-    sums = gathered["counted"].group_by("gate", maintain_order=True).agg(pl.col("found", "of").sum())
-    made = {str(gate): Measure(int(found), int(of)) for gate, found, of in sums.iter_rows()}
-    failed = hold({**raw, **made}, thresholds)
-    names = {violation.expectation for violation in failed}
-    results = [
-        {
-            "suite": suite,
-            "expectation": gate,
-            "success": gate not in names,
-            "found": held.found,
-            "of": held.of,
-            "share": held.share,
-            "bound": thresholds.bound(gate),
-            "where": held.where,
-        }
-        for suite, found in (("events", raw), ("predictions", made))
-        for gate, held in found.items()
-    ]
-    if failed:
-        raise ValueError(message(failed))
-    (folder / "quality").mkdir(exist_ok=True)
-    artefacts.write_json(folder / "quality" / "results.json", results)
-    artefacts.write_bytes(folder / "quality" / "index.html", page.render(results).encode())
+    place, _, number = text.partition("/")
+    if not (place.isdecimal() and number.isdecimal() and 1 <= int(place) <= int(number)):
+        raise ValueError(f"--shard {text}: expected I/N with I from 1 to N, such as 2/8")
+    return Share(int(place), int(number))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -284,6 +256,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--repair", action="store_true", help="sort what should have come sorted")
     made.add_argument("--overwrite", action="store_true", help="replace predictions that stand there")
     made.add_argument("--workers", type=int, help="processes (default: all cores)")
+    made.add_argument("--engine", default="local", help="local, or ray: the machines of a Ray cluster (default: local)")
+    made.add_argument("--shard", metavar="I/N", help="score every N-th shard beside N - 1 other jobs; then run without")
     return made
 
 
@@ -303,7 +277,12 @@ def main(argv: Sequence[str]) -> int:
         repair=given.repair,
         overwrite=given.overwrite,
         workers=given.workers,
+        engine=given.engine,
+        share=share_of(given.shard) if given.shard else None,
     )
+    if given.shard:
+        say(f"shard {given.shard} is done; when all {given.shard.partition('/')[2]} are, run again without --shard")
+        return 0
     say(f"{given.predictions}: {manifest['samples']:,} samples of {manifest['patients']:,} patients scored")
     if manifest["unscored"]:
         say(f"{manifest['unscored']:,} not scored, with the reason: {given.predictions / 'unscored.csv'}")

@@ -90,8 +90,14 @@ def beside(folder: Path, number: int) -> dict[str, Path]:
 
 
 def done(folder: Path, number: int) -> bool:
-    """Tell whether an earlier run finished this shard."""
-    return part(folder, number).is_file() and all(path.is_file() for path in beside(folder, number).values())
+    """Tell whether an earlier run finished this shard: all files are there and whole, with as many rows as counted."""
+    files = beside(folder, number)
+    try:
+        rows = pl.scan_parquet(part(folder, number)).select(pl.len()).collect().item()
+        counts = [pl.read_parquet(files[name]) for name in BESIDE][BESIDE.index("counted")]
+    except (OSError, pl.exceptions.PolarsError):
+        return False
+    return int(counts.filter(pl.col("gate") == "null_probability")["of"].sum()) == rows
 
 
 def score(task: ScoreTask) -> int:

@@ -121,7 +121,7 @@ def fit(made: Settings, folder: Path, arguments: argparse.Namespace, best: Best)
         for line in estimate(module, data, batches, timed=device == "cpu").lines(device):
             say(line)
     checkpoints = folder / "checkpoints"
-    speed = Speed(every=trainer.log_every_n_steps)
+    speed = Speed(every=int(trainer.log_every_n_steps))  # pyright: ignore[reportAttributeAccessIssue]
     resume = Resume(checkpoints, every=max(1, arguments.checkpoint_steps))
     trainer.callbacks += [Progress(arguments.verb, batches, speed), best, resume, speed]  # pyright: ignore[reportAttributeAccessIssue]
     trainer.strategy.checkpoint_io = AtomicCheckpoints()

@@ -18,7 +18,7 @@ model:
 data: {tokens: 512, max_length: 64}
 trainer: {max_epochs: -1, accelerator: cpu, log_every_n_steps: 1, precision: 32-true}
 """
-SECONDS = 560
+SECONDS = 300
 
 
 def prepare(folder: Path) -> Path:
@@ -47,7 +47,11 @@ def start(words: list[str]) -> subprocess.Popen[str]:
 def finish(words: list[str], *, expected: int = 0) -> str:
     """Train to the end and return what was said."""
     process = start(words)
-    _, said = process.communicate(timeout=SECONDS)
+    try:
+        _, said = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     assert process.returncode == expected, said[-2000:]
     return said
 

@@ -1,4 +1,4 @@
-"""Scoring on Ray, speed and losses of a worker and a node: `python -m tests.benchmarks.scale.ray`, after `make demo`."""
+"""Scoring on Ray, its speed and what it loses: `python -m tests.benchmarks.scale.ray`, after `make demo`."""
 
 import argparse
 import functools
