@@ -1,5 +1,6 @@
 """The audit: one JSON line a request, without codes, dates or identifiers of a patient."""
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -103,13 +104,23 @@ class Audit:
         line = self.line(entry)
         try:
             self._follow()
-            written = os.write(self._file, line)
-            if written < len(line):
-                os.write(self._file, line[written:])
+            self._append(line)
         except OSError:
             self.writable = False
             raise
         self.writable = True
+
+    def _append(self, line: bytes) -> None:
+        """Write a line whole, or leave the file as it was."""
+        before = os.fstat(self._file).st_size
+        left = line
+        try:
+            while left:
+                left = left[os.write(self._file, left) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, before)
+            raise
 
     def _follow(self) -> None:
         """Make the file anew where it was moved or removed."""
@@ -124,9 +135,14 @@ class Audit:
             self._file = made
 
     def check(self) -> bool:
-        """Tell whether the file can be written, without writing."""
+        """Tell whether the file can be written; after a failure this is tried, with a byte that is taken back."""
         try:
             self._follow()
+            if not self.writable:
+                before = os.fstat(self._file).st_size
+                self._append(b"\n")
+                os.ftruncate(self._file, before)
+                self.writable = True
         except OSError:
             self.writable = False
         return self.writable
