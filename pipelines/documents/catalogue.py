@@ -178,6 +178,8 @@ def written(row: Any) -> Sequence[Question]:  # noqa: ANN401  whatever stands th
             raise ValueError(f"question {row['id']}: {name} is {row[name]}; expected true or false")
     if not row.get("multi", False):
         return of([row]).questions
+    if len(set(row["options"])) != len(row["options"]):
+        raise ValueError(f"question {row['id']}: options must all be different; take the second of two away")
     return of(
         [
             {**row, "id": f"{row['id']}-{at}", "subquestion": option, "options": [OTHER, option]}

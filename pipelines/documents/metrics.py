@@ -37,9 +37,7 @@ def minority(score: Floats, positive: npt.NDArray[np.bool_]) -> tuple[Floats, np
     return (-score, ~positive) if 2 * positive.sum() > len(positive) else (score, positive)
 
 
-def average_precision(
-    score: Floats, positive: npt.NDArray[np.bool_], weight: npt.NDArray[np.float64] | None = None
-) -> float:
+def average_precision(score: Floats, positive: npt.NDArray[np.bool_]) -> float:
     """Return sum_k (R_k - R_(k-1)) P_k over the distinct scores, equal ones at once.
 
     Equals scikit-learn's average_precision_score.
@@ -47,20 +45,31 @@ def average_precision(
     Args:
         score: f64 [N].
         positive: bool [N].
-        weight: how often each row counts, f64 [N]; once where None.
 
     Returns:
         A number in (0, 1], or NaN without a positive.
     """
+    return float(weighted_precision(score, positive, np.ones((len(score), 1)))[0])
+
+
+def weighted_precision(score: Floats, positive: npt.NDArray[np.bool_], weight: Floats) -> Floats:
+    """Return the average precision in each of B resamples, f64 [B], NaN where one has no positive.
+
+    Args:
+        score: f64 [N].
+        positive: bool [N].
+        weight: how often each row stands in each resample, f64 [N, B].
+    """
+    if not len(score):
+        return np.full(weight.shape[1], np.nan)
     order = np.argsort(-score, kind="stable")
-    ranked, held = score[order], positive[order]
-    counted = np.ones(len(score)) if weight is None else weight[order]
+    ranked, held, counted = score[order], positive[order], weight[order]
     last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
-    hits, seen = np.cumsum(counted * held)[last], np.cumsum(counted)[last]
-    if not len(last) or hits[-1] == 0:
-        return float("nan")
+    hits, seen = np.cumsum(counted * held[:, None], 0)[last], np.cumsum(counted, 0)[last]
+    # Where nothing is seen nothing is hit: any precision will do.
     precision = hits / np.maximum(seen, np.finfo(np.float64).tiny)
-    return float(np.sum(np.diff(hits, prepend=0.0) * precision) / hits[-1])
+    sums = np.sum(np.diff(hits, axis=0, prepend=0.0) * precision, 0)
+    return np.where(hits[-1] > 0, sums / np.maximum(hits[-1], np.finfo(np.float64).tiny), np.nan)
 
 
 def missing(label: Ints, options: int) -> list[int]:

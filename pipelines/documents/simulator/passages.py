@@ -12,7 +12,7 @@ WINDOW = 512
 MEDIAN, SPREAD, LONGEST = 510, 0.7, 3_600
 """Tokens of MAUD's passages: half are up to 512, 82 % up to 1,024, 99 % up to 2,048; log-normal is near to that."""
 SLACK = 4
-"""Filler tokens a far cue has at least, to lie here or there."""
+"""Filler tokens a cue has at least, to lie here or there."""
 DECOYS = 0.02
 """Share of filler words that are options after no key: the option words alone mean nothing, wherever they stand."""
 STOP = "."
@@ -242,7 +242,7 @@ def write(
     if not far and room < 0:
         raise ValueError(f"cues of {taken} tokens; expected at most {WINDOW - 2}: ask fewer questions of one passage")
     lead = WINDOW + 1
-    size = max(tokens - taken, lead + SLACK * (1 + len(said)) if far else 0)
+    size = max(tokens - taken, SLACK * (1 + len(said)) + (lead if far else 0))
     filler = fill(random, size)
     first, last = (lead, size) if far else (0, min(size, room))
     places = np.sort(random.integers(first, last + 1, size=len(said)))

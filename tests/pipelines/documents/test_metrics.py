@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import config_context
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score
@@ -22,6 +22,7 @@ from pipelines.documents.metrics import (
     over_parents,
     over_runs,
     over_tasks,
+    weighted_precision,
 )
 
 
@@ -140,15 +141,17 @@ def test_the_margin_is_over_the_options_given():
 def test_weights_are_rows_that_stand_there_more_often(seed):
     score, label = random_answers(seed, options=2)
     random = np.random.default_rng(seed)
-    times = random.integers(0, 4, size=len(label))
-    own = average_precision(score[:, 1], label == 1, times.astype(float))
-    repeated = np.repeat(np.arange(len(label)), times)
-    if (label[repeated] == 1).any():
-        assert own == pytest.approx(average_precision(score[repeated, 1], label[repeated] == 1))
-    else:
-        assert np.isnan(own)
+    times = random.integers(0, 4, size=(len(label), 3))
+    found = weighted_precision(score[:, 1], label == 1, times.astype(float))
+    for own, column in zip(found, times.T, strict=True):
+        repeated = np.repeat(np.arange(len(label)), column)
+        if (label[repeated] == 1).any():
+            assert own == pytest.approx(average_precision(score[repeated, 1], label[repeated] == 1))
+        else:
+            assert np.isnan(own)
 
 
+@settings(max_examples=25)
 @given(st.integers(0, 10**6))
 def test_accuracy_and_f1_equal_scikit_learn(seed):
     random = np.random.default_rng(seed)
