@@ -14,6 +14,7 @@ VERBS = {
     "pretrain": "train the denoising encoder-decoder on a cohort",
     "finetune": "train the pretrained network for all outcomes at once",
     "evaluate": "tables and a report of a run or a release on a cohort",
+    "compress": "a smaller run, refused where it lost more than its budget",
     "export": "one ONNX file with its vocabulary, manifest and golden pair",
     "score": "calibrated probabilities for raw records, without torch",
     "serve": "a release behind HTTP and gRPC, without torch",
