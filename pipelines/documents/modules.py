@@ -63,8 +63,8 @@ class ReaderTraining(lightning.LightningModule):
         self,
         encoder: Path | None = None,
         encoder_config: dict[str, Any] | None = None,
-        reader: Reader = Reader(),
-        optimizer: Optimizer = Optimizer(),  # noqa: B008  frozen
+        reader: Reader = Reader(),  # noqa: B008  frozen
+        optimizer: Optimizer = Optimizer(),
         loss: Literal["cross_entropy", "bce_onehot", "focal"] = "cross_entropy",
         focal_gamma: float = 2.0,
         focal_alpha: float = 0.5,
