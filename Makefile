@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := ehr robust compress pipelines
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-cpu check format bench bench-compress bench-documents bench-scale figures docs build clean
+.PHONY: help install demo test test-slow test-cpu test-fuzz check format bench bench-compress bench-documents bench-scale figures docs build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -33,6 +33,11 @@ test-cpu: $(STAMP) ## score the demo cohort in an environment of core and cpu ex
 	rm -rf runs/cpu && $(PYTHON) -m venv runs/cpu
 	runs/cpu/bin/python -m pip install --quiet --constraint constraints.txt '.[cpu]'
 	$(BIN)/python -m tests.environments runs/cpu/bin/python
+
+test-fuzz: $(STAMP) ## malformed requests against a server of the demo's release, schemathesis among their makers
+	rm -rf runs/fuzz && $(PYTHON) -m venv runs/fuzz
+	runs/fuzz/bin/python -m pip install --quiet schemathesis
+	$(BIN)/python -m tests.benchmarks.scale.fuzz
 
 check: $(STAMP) ## formatting, lint, import directions, types, dependencies, dead code, spelling
 	$(BIN)/ruff format --check .

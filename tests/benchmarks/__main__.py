@@ -11,7 +11,7 @@ TOPICS = {
     "main": ("prepare", "quality", "packing", "demo", "scoring", "exporting"),
     "compress": (),
     "documents": (),
-    "scale": ("scale.ddp", "scale.resume", "scale.ray", "scale.prepare"),
+    "scale": ("scale.ddp", "scale.resume", "scale.ray", "scale.prepare", "scale.fuzz"),
 }
 
 
