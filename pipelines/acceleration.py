@@ -4,7 +4,7 @@ import time
 from functools import partial
 
 import torch
-from lightning_fabric.utilities.throughput import get_available_flops
+from pytorch_lightning.callbacks.throughput_monitor import get_available_flops  # pyright: ignore[reportPrivateImportUsage]
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 

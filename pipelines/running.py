@@ -58,6 +58,18 @@ class Cli(LightningCLI):
         """Let the order and the noise follow seed_everything, and name the run's own settings."""
         parser.link_arguments("seed_everything", "data.seed")
 
+    def before_instantiate_classes(self) -> None:
+        """Refuse what Lightning would refuse in the middle of the first step.
+
+        Raises:
+            ValueError: its older FSDP was asked for.
+        """
+        strategy: Any = self.config.trainer.strategy
+        if isinstance(strategy, str) and strategy.startswith("fsdp") and strategy != "fsdp2":
+            raise ValueError(
+                f"trainer.strategy is {strategy}, which cannot clip gradients by their norm; expected fsdp2 or ddp"
+            )
+
 
 def configured(
     module: type[lightning.LightningModule],

@@ -1,5 +1,6 @@
 """Training verbs: complete settings, the same weights after a stop, one loss whatever the number of processes."""
 
+import re
 import signal
 import time
 from pathlib import Path
@@ -87,11 +88,11 @@ def test_a_signal_stops_with_75_and_the_next_run_ends_with_the_same_weights(chai
     assert found.returncode == 0, found.stderr
     process = kill.start(pretrain(chain, stopped, *more))
     checkpoint = tmp_path / ".stopped.partial" / "checkpoints" / "last.ckpt"
-    until = time.monotonic() + 60
+    until = time.monotonic() + 200
     while not checkpoint.exists() and time.monotonic() < until and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=200)
     assert process.returncode == 75, errors.decode()
     assert not stopped.exists()
     found = command(*pretrain(chain, stopped, *more))
@@ -139,3 +140,20 @@ def test_accumulated_batches_and_bf16_train(chain, tmp_path):
     assert found.returncode == 0, found.stderr
     assert all(np.isfinite(value).all() for value in weights(tmp_path / "run").values())
     assert "memory about" in found.stderr
+    assert re.search(r"[\d,]+ tokens/s, padding \d+\.\d%, MFU \d+\.\d%, memory \d+\.\d\d GiB", found.stderr)
+
+
+def test_a_dry_run_goes_to_the_end_and_keeps_nothing(chain, tmp_path):
+    config = ("--config", chain.cohort.parent / "finetune.yaml", "--cohort", chain.cohort)
+    more = ("--pretrained", chain.pretrained, "--output", tmp_path / "run", "--trainer.fast_dev_run", "true")
+    found = command("finetune", *config, *more)
+    assert found.returncode == 0, found.stderr
+    assert found.stderr.splitlines()[-1] == "dry run: these settings train to the end; nothing was kept"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_older_fsdp_is_refused(chain, tmp_path):
+    found = command(*pretrain(chain, tmp_path / "run", "--trainer.strategy", "fsdp"))
+    assert found.returncode == 2
+    assert "fsdp2" in found.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []

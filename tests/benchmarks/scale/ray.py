@@ -17,7 +17,7 @@ from tests.scale import nodes
 
 COMMAND = "python -m tests.benchmarks.scale.ray"
 DEMO = ROOT / "runs" / "demo" / "release"
-PATIENTS, SEED, FILES = 40_000, 2, 24
+PATIENTS, SEED, FILES = 20_000, 2, 24
 
 
 def divided(source: Path, target: Path, patients: int) -> Path:
