@@ -1,8 +1,10 @@
 """POST /score: the numbers of `anamnesis score` to the last bit, gates, refusals, and nothing of a patient in words."""
 
+import gzip
 import json
 from datetime import datetime
 
+import numpy as np
 import polars as pl
 import pytest
 from fhir.resources.R4B.operationoutcome import OperationOutcome
@@ -10,7 +12,10 @@ from fhir.resources.R4B.riskassessment import RiskAssessment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ehr.quality.profile import measures
+from ehr.sources.detect import open_source
 from pipelines import score as verb
+from pipelines import scoring, shards
 from pipelines.moments import LATEST, Moments
 from pipelines.serve import question, records
 from pipelines.serve.refusals import Refusal
@@ -20,6 +25,7 @@ from tests.pipelines.serve.bundles import bundle, rows
 from tests.pipelines.serve.clients import answered, ask, clinic, close, told
 
 PATIENTS = (1, 7, 77, 150)
+LAST = Moments(LATEST)
 FHIR = {"Accept": "application/fhir+json"}
 
 
@@ -121,6 +127,29 @@ def test_too_many_unknown_codes_are_refused(made):
     assert float(next(line for line in page.splitlines() if 'known="false"' in line).split()[-1]) >= 9
 
 
+@pytest.mark.data
+def test_real_bundles_ask_what_the_verb_asks_of_their_files(made, shared_data, tmp_path):
+    release = made.service.release
+    files = sorted(shared_data("fhir_bundles_r4").glob("*.json.gz"))
+    assert files
+    for file in files[:3]:
+        asked = question.ask(records.read(records.content_of(gzip.decompress(file.read_bytes()))), LAST, release)
+        source = open_source(file)
+        (shard,) = shards.divide(source, tmp_path / file.name)
+        raw = scoring.numbered(shard, shards.load(shard))
+        now = release.thresholds.end_of_now("fhir")
+        held = scoring.gather(raw, LAST, release, release.thresholds, name="file", now=now)
+        assert asked.codes > 50
+        assert (asked.codes, asked.unknown) == release.vocabulary.count_unknown(held.sifted.events["code"])[:2]
+        assert asked.found["implausible"][:2] == measures(held.sifted.profile)["implausible"][:2]
+        assert (asked.sample is None, asked.reason) == (
+            not held.samples,
+            held.unscored[0][2] if held.unscored else None,
+        )
+        for sample in held.samples:
+            assert all(np.array_equal(a, b) for a, b in zip(asked.sample, sample, strict=True))
+
+
 EVENT = {"subject_id": 1, "time": "2000-01-01", "code": "ICD10CM//I10"}
 BAD = {
     "[]": (400, "the JSON is no object"),
@@ -206,12 +235,12 @@ BODIES = st.fixed_dictionaries({"events": st.lists(JSON, max_size=3)}) | st.fixe
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(content=BODIES)
 def test_any_json_is_read_or_refused(made, content):
     body = json.dumps(content).encode()
     try:
-        asked = question.ask(records.read(records.content_of(body)), Moments(LATEST), made.service.release)
+        asked = question.ask(records.read(records.content_of(body)), LAST, made.service.release)
     except Refusal as refusal:
         refused = refusal
     else:
