@@ -18,6 +18,7 @@ VERBS = {
     "export": "one ONNX file with its vocabulary, manifest and golden pair",
     "score": "calibrated probabilities for raw records, without torch",
     "serve": "a release behind HTTP and gRPC, without torch",
+    "documents": "many structured questions over long documents",
     "doctor": "what is missing or broken in this environment",
 }
 DONE, BUG, BAD_INPUT, REJECTED, STOPPED = 0, 1, 2, 3, 75

@@ -18,6 +18,11 @@ def usage() -> str:
         "usage: anamnesis documents COMMAND [ARGUMENTS]\n\n"
         "Many structured questions over long documents: one encoder pass answers all of them.\n\n"
         f"{commands}\n\n"
+        "examples:\n"
+        "  anamnesis documents prepare generated corpus/ --groups 60 --length 0.2 --allow-missing-classes\n"
+        "  anamnesis documents train --config configs/documents/generated.yaml --corpus corpus/ --output run/\n"
+        "  anamnesis documents export run/ release/\n"
+        "  anamnesis documents score release/ notes/ predictions/\n\n"
         "`anamnesis documents COMMAND --help` explains one, with examples."
     )
 

@@ -19,6 +19,7 @@ from pipelines.documents import catalogue as catalogues
 from pipelines.documents import intake, temperature
 from pipelines.documents.catalogue import Catalogue
 from pipelines.documents.chunks import Chunks, Window, blocks, cut
+from pipelines.documents.predictions import PREDICTIONS
 from pipelines.documents.temperature import Calibration
 from pipelines.documents.tokens import Text, Tokens
 from pipelines.pool import cores, pool
@@ -40,24 +41,6 @@ SPAN, SPANS = 32, 3
 PART = 32
 """Documents of a file of predictions."""
 PLAN = "plan.json"
-PREDICTIONS = pl.Schema(
-    {
-        "document_id": pl.String(),
-        "group_id": pl.String(),
-        "text_type": pl.String(),
-        "id": pl.String(),
-        "subquestion": pl.String(),
-        "option_index": pl.Int64(),
-        "option": pl.String(),
-        "probability": pl.Float32(),
-        "chosen": pl.Boolean(),
-        "abstain": pl.Boolean(),
-        "truncated": pl.Boolean(),
-        "evidence": pl.List(pl.Struct({"start": pl.Int64(), "end": pl.Int64(), "weight": pl.Float32()})),
-        "model_digest": pl.String(),
-    }
-)
-"""A row a document, question and option; evidence in characters of the text as given, heaviest first."""
 Floats = npt.NDArray[np.float32]
 
 
@@ -281,7 +264,7 @@ def rows_of(release: Release, row: dict[str, Any], reading: Reading, places: Seq
         abstain = bool(probability[number, best[number]] < held.threshold)
         for option, words in enumerate(question.options):
             rows.append((
-                row["document_id"], row["group_id"], row["text_type"], question.id, question.subquestion, option, words,
+                row["document_id"], row["group_id"], question.id, question.subquestion, option, words,
                 float(probability[number, option]), option == best[number], abstain, reading.truncated, told,
                 release.model,
             ))  # fmt: skip

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pipelines.documents import exporting, intake, scoring
 from pipelines.documents.cli import main
 from pipelines.documents.model import all_questions, load
-from pipelines.documents.scoring import PREDICTIONS, SPAN, read
+from pipelines.documents.predictions import PREDICTIONS
+from pipelines.documents.scoring import SPAN, read
 from pipelines.documents.tokens import Text
 from tests.faults import kill
 
@@ -59,19 +60,20 @@ def test_the_exported_file_is_torch_over_all_shapes(reading):
     assert found.samples == len(exporting.SHAPES)
 
 
-def test_predictions_are_whole(reading, tmp_path):
+def test_predictions_are_whole(reading, tmp_path, release):
     assert main(["score", str(reading.release), str(reading.documents), str(tmp_path / "p"), "--workers", "1"]) == 0
     found = pl.read_parquet(tmp_path / "p" / "predictions" / "*.parquet")
     assert found.schema == PREDICTIONS
-    total = found.group_by("document_id", "text_type", "id").agg(pl.col("probability").sum(), pl.col("chosen").sum())
+    total = found.group_by("document_id", "id").agg(pl.col("probability").sum(), pl.col("chosen").sum())
     assert (total["probability"] - 1).abs().max() < 1e-5
     assert (total["chosen"] == 1).all()
     texts = {
         (d, t): text
         for d, t, text in pl.read_parquet(reading.documents).select("document_id", "text_type", "text").iter_rows()
     }
-    for document, kind, evidence in found.select("document_id", "text_type", "evidence").head(40).iter_rows():
-        words = [texts[document, kind][piece["start"] : piece["end"]] for piece in evidence]
+    kinds = {question.id: question.text_type for question in release.catalogue.questions}
+    for document, task, evidence in found.select("document_id", "id", "evidence").head(40).iter_rows():
+        words = [texts[document, kinds[task]][piece["start"] : piece["end"]] for piece in evidence]
         assert all(word and not word.startswith(" ") and not word.endswith(" ") for word in words)
     held = json.loads((tmp_path / "p" / "manifest.json").read_text())
     assert held["documents"] == len(texts)
