@@ -3,12 +3,14 @@
 import functools
 import json
 import shutil
+import sys
 
 import polars as pl
 import pytest
 
 from pipelines import artefacts, closing, scoring, shards
 from pipelines import score as verb
+from pipelines.pool import hands
 from pipelines.release import open_release
 from tests.chain import write_records
 from tests.faults.kill import digests
@@ -119,3 +121,12 @@ def test_an_engine_that_is_none(chain, tmp_path):
     assert not artefacts.partial(tmp_path / "p").exists()
     with pytest.raises(ValueError, match="--device cuda with --engine ray"):
         verb.score(chain.release, chain.records, tmp_path / "p", engine="ray", device="cuda")
+
+
+def test_ray_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with (
+        pytest.raises(ValueError, match="--engine ray: Ray is not installed; install the extra cluster"),
+        hands("ray", 1),
+    ):
+        pass

@@ -1,6 +1,7 @@
 """A Ray cluster gives the bytes of the local engine, also when it loses a worker and then a node in mid-run."""
 
 import functools
+import signal
 
 import polars as pl
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from pipelines import artefacts, shards
 from pipelines import prepare as preparing
 from pipelines import score as verb
+from pipelines.cluster import Cluster
 from tests.chain import write_records
 from tests.faults.kill import digests
 from tests.pipelines import cohorts
@@ -66,3 +68,8 @@ def test_what_a_task_refuses_is_said_in_one_line(chain, tmp_path, monkeypatch):
     with nodes.nodes(1), pytest.raises(ValueError, match=r"1\.parquet: row \d+ is not in order"):
         verb.score(chain.release, records, tmp_path / "scores", engine="ray")
     assert not artefacts.partial(tmp_path / "scores").exists()
+
+
+def test_a_shard_that_takes_every_worker_with_it_ends_in_one_line():
+    with nodes.nodes(1), pytest.raises(ValueError, match="a shard was lost 6 times with its worker"):
+        list(Cluster(None).map(signal.raise_signal, [signal.SIGKILL]))
