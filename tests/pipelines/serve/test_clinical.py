@@ -8,8 +8,10 @@ import httpx
 import jsonschema
 import pytest
 
+from ehr.outcomes.registry import Outcome, Registry
 from pipelines.serve import page
-from pipelines.serve.alerts import Alert
+from pipelines.serve.alerts import Alert, load
+from tests import docs
 from tests.chain import command
 from tests.pipelines.serve import hooks
 from tests.pipelines.serve.browser import Browser
@@ -19,6 +21,7 @@ from tests.pipelines.serve.servers import serving
 
 TOKEN = "a-token-of-this-test-alone"
 PLANTED = "zzplanted"
+MONTH = {"horizons_days": (30,)}
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,21 @@ def test_a_wrong_thresholds_file_stops_the_server_in_one_line(chain, tmp_path):
     assert found.returncode == 2
     (line,) = found.stderr.splitlines()
     assert line.endswith("unknown outcome stroke; the release has failure, kidney, never")
+
+
+def test_the_bodies_and_thresholds_in_the_docs_are_taken(made, tmp_path):
+    text = (docs.ROOT / "docs" / "how-to" / "serve.md").read_text(encoding="utf-8")
+    bodies = re.findall(r"```json\n(.*?)```", text, flags=re.DOTALL)
+    assert len(bodies) == 2
+    for body in bodies:
+        response = ask(made.app, "POST", "/score", content=body)
+        assert response.status_code == 200
+        fields = set(re.findall(r"`(\w+)`", text.split("| Field |")[1].split("\n\n")[0]))
+        assert set(response.json()) <= fields
+    (held,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "thresholds.yaml").write_text(held)
+    outcomes = (Outcome(name="heart_failure", any_of=("A",)), Outcome(name="readmission", any_of=("A",), **MONTH))
+    assert len(load(tmp_path / "thresholds.yaml", Registry(outcomes))) == 2
 
 
 def resolved(schema, description):
