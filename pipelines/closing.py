@@ -8,11 +8,11 @@ import polars as pl
 
 from ehr import predictions
 from ehr.events import write
-from ehr.quality import page
+from ehr.quality import digest, page
 from ehr.quality.profile import measures
 from ehr.quality.thresholds import Measure, Thresholds, hold, message
 from ehr.sources.parts import Source
-from pipelines import artefacts, scoring
+from pipelines import artefacts, digests, scoring
 from pipelines.release import Release
 from pipelines.scoring import ABSENT, UNSCORED, ScoreTask
 
@@ -45,6 +45,8 @@ def finish(folder: Path, task: ScoreTask, number: int, release: Release, source:
     write(unscored, folder / "unscored.parquet")
     artefacts.write_bytes(folder / "unscored.csv", unscored.write_csv().encode())
     write(gathered["rejected"], folder / "rejected.parquet")
+    tally = digest.add([gathered["tally"]])
+    digests.write(folder / digests.FILE, digests.of_scored(tally, release.vocabulary, task.moments.stated))
     shutil.rmtree(folder / "work")
     (folder / PLAN).unlink()
     for left in folder.glob(".spread-*"):

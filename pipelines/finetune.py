@@ -9,12 +9,12 @@ import numpy as np
 
 from ehr import calibration
 from ehr.model import Anamnesis
-from pipelines import artefacts, training
+from pipelines import artefacts, digests, training
 from pipelines.callbacks.weights import Best
 from pipelines.cohort import Cohort, open_cohort
 from pipelines.data import FinetuningData, has_split
 from pipelines.modules import Finetuning, new_network
-from pipelines.predict import load_network, logits
+from pipelines.predict import load_network, logits, probabilities
 from pipelines.progress import say
 from pipelines.samples import samples_and_labels, without_positives
 
@@ -97,7 +97,8 @@ def starting_point(run: Path | None, module: Finetuning, cohort: Cohort, max_len
 
 
 def calibrate(network: Anamnesis, cohort: Cohort, folder: Path) -> None:
-    """Fit the calibration on the split of that name and write calibration.json."""
+    """Fit the calibration on the split of that name and write calibration.json; and digest.json, for monitoring."""
+    asked = answered = None
     if has_split(cohort, "calibration"):
         asked, samples = samples_and_labels(cohort, "calibration", network.config.max_tokens)
         logit, label = logits(network, samples), asked.label
@@ -107,3 +108,7 @@ def calibrate(network: Anamnesis, cohort: Cohort, folder: Path) -> None:
         label = np.zeros_like(logit)
     fitted = calibration.fit(logit, label)
     artefacts.write_json(folder / "calibration.json", calibration.to_json(fitted))
+    if asked is not None:
+        answered = asked, calibration.apply(fitted, logit)
+    ask = partial(probabilities, network, fitted)
+    digests.write(folder / digests.FILE, digests.of_cohort(cohort, ask, network.config.max_tokens, answered))

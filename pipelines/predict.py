@@ -8,7 +8,9 @@ import numpy.typing as npt
 import torch
 from transformers.utils.logging import disable_progress_bar
 
+from ehr import calibration as calibrations
 from ehr.batches import pad
+from ehr.calibration import Calibration
 from ehr.model import Anamnesis
 from ehr.timelines import Sample
 
@@ -69,3 +71,8 @@ def logits(network: Anamnesis, samples: Sequence[Sample], *, batch_tokens: int =
         found[at] = network.score(*(torch.from_numpy(array).to(device) for array in arrays), table).float().cpu()
         begin += len(at)
     return found
+
+
+def probabilities(network: Anamnesis, calibration: Calibration, samples: Sequence[Sample]) -> npt.NDArray[np.float32]:
+    """Return calibrated probabilities f32 [N, K, H] of a network in eval mode."""
+    return calibrations.apply(calibration, logits(network, samples)).astype(np.float32)

@@ -1,6 +1,6 @@
 """Scoring one shard of raw records: checked, tokenised, cut at the prediction times, answered.  No torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -11,12 +11,14 @@ import polars as pl
 
 from ehr import predictions
 from ehr.events import BIRTH, DEATH, EVENTS, write
+from ehr.quality import digest
+from ehr.quality.digest import Reading
 from ehr.quality.profile import Sifted, sift
 from ehr.quality.sequences import measure_predictions
 from ehr.quality.thresholds import Measure, Thresholds
 from ehr.timelines import Sample, Timelines, build, cut
 from ehr.timelines import Shard as TimelineShard
-from ehr.vocabulary import UNK
+from ehr.vocabulary import UNK, Vocabulary
 from pipelines import shards
 from pipelines.moments import Moments
 from pipelines.release import Release, answer, open_release
@@ -25,7 +27,7 @@ UNSCORED = pl.Schema(
     {"subject_id": pl.Int64(), "patient": pl.String(), "prediction_time": pl.Datetime("us"), "reason": pl.String()}
 )
 COUNTED = pl.Schema({"gate": pl.String(), "found": pl.Int64(), "of": pl.Int64()})
-BESIDE = ("unscored", "rejected", "profile", "counted")
+BESIDE = ("unscored", "rejected", "profile", "counted", "tally")
 NO_USABLE_ROW = "no row of the patient can be used (see rejected.parquet)"
 NO_EVENT = "no event at or before the prediction time"
 DEAD = "dead at the prediction time"
@@ -116,6 +118,7 @@ def score(task: ScoreTask) -> int:
     write(sifted.rejected, files["rejected"])
     write(sifted.profile, files["profile"])
     write(counted(sifted, release, table), files["counted"])
+    write(tallied(sifted.events, samples, release.vocabulary), files["tally"])
     predictions.write(table, part(task.folder, number))
     return len(samples)
 
@@ -237,6 +240,27 @@ def counted(sifted: Sifted, release: Release, table: pl.DataFrame) -> pl.DataFra
     events, unknown = release.vocabulary.count_unknown(sifted.events["code"])
     found = {"unknown_codes": Measure(unknown, events), **measure_predictions(table)}
     return pl.DataFrame([(gate, held.found, held.of) for gate, held in found.items()], schema=COUNTED, orient="row")
+
+
+def reading(vocabulary: Vocabulary) -> Reading:
+    """Return how a vocabulary reads events."""
+    return Reading(lambda code: vocabulary.nearest(code) != UNK, vocabulary.settings.exclude, vocabulary.cuts)
+
+
+def tallied(events: pl.DataFrame, samples: Sequence[Sample], vocabulary: Vocabulary) -> pl.DataFrame:
+    """Count scored patients, each at her latest time: TALLY, for monitoring.
+
+    Args:
+        events: EVENTS that can be used, up to the latest time of each patient.
+        samples: what was scored.
+        vocabulary: what they were read with.
+    """
+    latest = {sample.subject: sample.prediction_time for sample in samples}
+    times = pl.DataFrame(
+        {"subject_id": list(latest), "prediction_time": list(latest.values())},
+        schema={"subject_id": pl.Int64, "prediction_time": pl.Int64},
+    ).with_columns(pl.col("prediction_time").cast(pl.Datetime("us")))
+    return digest.count(digest.features(events, times, reading(vocabulary)))
 
 
 def patients_of(path: Path | None, subject: Ints) -> pl.Series:
