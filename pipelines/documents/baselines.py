@@ -59,7 +59,7 @@ def bag_of_words(
     held = [frame.filter(pl.col("label").is_not_null()) for frame in (train, dev)]
     vectorizer = TfidfVectorizer(ngram_range=(1, longest), sublinear_tf=True, max_features=50_000)
     vectorizer.fit(held[0]["text"].unique(maintain_order=True).to_list())
-    features = [vectorizer.transform(frame["text"].to_list()) for frame in (*held, rows)]
+    features = [counted(vectorizer, frame["text"]) for frame in (*held, rows)]
     prior = shares(held[0], catalogue)
     answers = [
         fitted(held[0], features[0], [(held[1], features[1]), (rows, features[2])], prior, catalogue, penalty)
@@ -70,6 +70,13 @@ def bag_of_words(
     label = held[1]["label"].to_numpy()
     losses = [-np.log(np.clip(own[np.arange(len(label)), label], 1e-12, 1)).mean() for own, _ in answers]
     return answers[int(np.argmin(losses))][1]
+
+
+def counted(vectorizer: Any, texts: pl.Series) -> Any:  # noqa: ANN401  a sparse matrix
+    """Return the features of each text; one that stands there often is counted once."""
+    unique = texts.unique(maintain_order=True)
+    place = {text: at for at, text in enumerate(unique)}
+    return vectorizer.transform(unique.to_list())[[place[text] for text in texts]]
 
 
 def fitted(

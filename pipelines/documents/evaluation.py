@@ -172,6 +172,8 @@ def evaluate(
     Raises:
         ValueError: there is nothing to score, or a task lacks an option in `main` and that is not allowed.
     """
+    if not documents["data_type"].is_in(data_types).any():
+        raise ValueError(f"no rows of {' or '.join(data_types)}; expected labelled documents to score")
     draws = draw(documents["group_id"].to_list(), resamples=resamples, seed=seed)
     weight = draws.of(documents["group_id"].to_list())
     parts: list[pl.DataFrame] = []
@@ -191,8 +193,6 @@ def evaluate(
             )
         skipped += [(data_type, task) for task in lost]
         parts.append(scores_of(tasks, held, probability, weight, catalogue, data_type))
-    if not parts:
-        raise ValueError(f"no rows of {' or '.join(data_types)}; expected labelled documents to score")
     return Evaluation(pl.concat(parts), tuple(skipped))
 
 
