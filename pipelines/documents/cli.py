@@ -6,6 +6,9 @@ from collections.abc import Sequence
 COMMANDS = {
     "prepare": ("preparing", "documents and their catalogue, checked and split by group"),
     "train": ("training", "fine-tune an encoder for all questions at once, or a reader a question"),
+    "evaluate": ("evaluating", "a run or a release beside its baselines, by question and category"),
+    "learning-curve": ("evaluating", "train on 100, 50, 25, 10 and 5 % of the groups"),
+    "ablation": ("evaluating", "train without abridged, without rare answers, with neither"),
     "export": ("exporting", "ONNX files with tokenizer, catalogue and manifest"),
     "score": ("scoring", "answers with evidence for documents of any length, without torch"),
 }
@@ -40,4 +43,5 @@ def main(argv: Sequence[str]) -> int:
     if command not in COMMANDS:
         raise ValueError(f"no command '{command}'; expected one of {', '.join(COMMANDS)}")
     module = importlib.import_module(f"pipelines.documents.{COMMANDS[command][0]}")
-    return int(module.main(rest))
+    run = {"learning-curve": "curve", "ablation": "ablate"}.get(command, "main")
+    return int(getattr(module, run)(rest))

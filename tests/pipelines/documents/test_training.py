@@ -1,0 +1,223 @@
+"""Training: the same twice, the same when stopped and resumed, every setting reaching where it should."""
+
+import json
+import re
+
+import numpy as np
+import polars as pl
+import pytest
+import safetensors.torch
+import torch
+
+from pipelines.documents import training
+from pipelines.documents.chunks import Window
+from pipelines.documents.cli import main
+from pipelines.documents.corpus import open_corpus, rows_of
+from pipelines.documents.hooks import DynamicInt8
+from pipelines.documents.model import Reader
+from pipelines.documents.modules import DocumentData, Optimizer, ReaderTraining, Step, tuning_figures
+from pipelines.documents.sampling import Sampling
+from tests.pipelines.documents.objectives import FastGradient
+from tests.pipelines.documents.readers import BERT, collator, text
+
+PLACE = "tests.pipelines.documents.objectives.FastGradient"
+
+
+def train(reading, output, *rest):
+    words = ["--config", reading.config, "--corpus", reading.corpus, "--output", output, *rest]
+    return main(["train", *map(str, words)])
+
+
+def weights(run):
+    return safetensors.torch.load((run / "model" / "model.safetensors").read_bytes())
+
+
+def test_a_run_is_the_same_twice_and_goes_on_where_it_stopped(reading, tmp_path, monkeypatch):
+    rest = ["--checkpoint-steps", "2", "--trainer.max_epochs", "2"]
+    assert train(reading, tmp_path / "whole", *rest) == 0
+    fit = training.fit
+
+    def stopping(made, folder, **options):
+        class Stop(training.lightning.Callback):
+            def on_train_batch_end(self, trainer, module, outputs, batch, index):
+                if trainer.global_step == 3 and not (folder / "stopped").exists():
+                    (folder / "stopped").touch()
+                    raise training.Stopped
+
+        made.trainer.callbacks.append(Stop())
+        fit(made, folder, **options)
+
+    monkeypatch.setattr(training, "fit", stopping)
+    assert train(reading, tmp_path / "stopped", *rest) == training.STOPPED
+    assert not (tmp_path / "stopped").exists()
+    assert train(reading, tmp_path / "stopped", *rest) == 0
+    ours, theirs = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_what_a_run_leaves(reading):
+    held = json.loads((reading.run / "manifest.json").read_text())
+    assert held["questions"] == 6
+    assert {"model/model.safetensors", "tokenizer.json", "catalogue.json", "calibration.json"} <= set(held["files"])
+    calibration = json.loads((reading.run / "calibration.json").read_text())
+    assert len(calibration["temperature"]) == 6
+
+
+def test_a_reader_a_question_is_resumed_by_question(reading, tmp_path):
+    rest = ["--single", "--shard", "1/3", "--trainer.max_epochs", "1"]
+    assert train(reading, tmp_path / "runs", *rest) == 0
+    made = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    ids = open_corpus(reading.corpus).catalogue.ids
+    assert made == [f"{at:03d}-{ids[at]}" for at in (1, 4)]
+    before = (tmp_path / "runs" / made[0] / "manifest.json").stat().st_mtime_ns
+    assert train(reading, tmp_path / "runs", *rest) == 0
+    assert (tmp_path / "runs" / made[0] / "manifest.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("rest", "told"),
+    [
+        (["--model.legacy_last_task_loss", "true"], "set data.sampling.by to tasks"),
+        (["--model.reader.pooling", "first_token"], "set data.window.max_chunks to 1"),
+        (["--data.window.overlap", "70"], "data.window.overlap is 70"),
+        (["--data.window.length", "128"], "this encoder takes 64 positions"),
+        (["--data.data_types", '["rare_answers"]'], "nothing to train on"),
+        (["--model.loss", "hinge"], "loss"),
+        (["--target", "0"], "--target is 0"),
+        (["--single", "--shard", "3/3"], "--shard 3/3: expected I/N"),
+    ],
+)
+def test_mistakes_are_one_line(reading, tmp_path, rest, told):
+    with pytest.raises(ValueError, match=re.escape(told)) as caught:
+        train(reading, tmp_path / "run", *rest)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def module(**settings):
+    made = ReaderTraining(encoder_config={}, optimizer=Optimizer(), **settings)
+    torch.manual_seed(0)
+    made.network = training.DocumentReader(training.new_encoder(None, dict(BERT), 64, 32), Reader(key_width=8), 3, 5)
+    return made
+
+
+def batch():
+    made = collator([text(20, at) for at in range(8)], [0, 1, 2, 0, 1, 2, 0, 1], [0, 1, 2, 1, 0, 4, 0, 2])
+    return Step(0, 0, made.collate(np.arange(8), np.ones(8, dtype=np.float32)))
+
+
+def test_an_objective_moves_tokens_of_the_text_within_its_budget_and_trains_the_encoder():
+    made, objective = module(), FastGradient(0.3)
+    made.objective = objective
+    moved = []
+
+    class Watch:
+        def embedding_loss(self, forward, embedded, loss):
+            return objective.embedding_loss(
+                lambda x: moved.append(x.detach() - embedded.x.detach()) or forward(x), embedded, loss
+            )
+
+    made.objective = Watch()
+    made.network.eval()
+    step = batch()
+    made.loss_of(step).backward()
+    plain, worse = objective.seen[0]
+    assert worse > plain
+    change = moved[-1]
+    assert (change[~step.batch.owned.flatten(0, 1)] == 0).all()
+    assert torch.allclose(change.square().sum((1, 2)).sqrt(), torch.full((len(change),), 0.3), atol=1e-4)
+    table = made.network.encoder.get_input_embeddings().weight
+    assert table.grad.abs().sum() > 0
+
+
+def test_an_objective_is_chosen_by_class_path(reading, tmp_path):
+    assert train(reading, tmp_path / "run", "--model.objective", PLACE, "--trainer.max_epochs", "1") == 0
+    assert PLACE in (tmp_path / "run" / "config.yaml").read_text()
+    plain = weights(reading.run)
+    assert set(plain) == set(weights(tmp_path / "run"))
+
+
+def test_one_question_of_a_step_is_learnt_under_the_published_loss():
+    for last_only, expected in ((False, 3), (True, 1)):
+        made = module(legacy_last_task_loss=last_only)
+        made.by = "tasks"
+        made.loss_of(batch()).backward()
+        reached = (made.network.head.bias.grad.abs().sum(1) > 0).sum()
+        assert int(reached) == expected
+
+
+def test_encoder_and_heads_have_their_own_rates_and_frozen_parts_none():
+    made = module()
+    made.network.freeze(1)
+    groups = training_groups(made)
+    assert {group["lr"] for group in groups} == {1e-3}
+    held = [parameter for group in groups for parameter in group["params"]]
+    assert len(held) == sum(parameter.requires_grad for parameter in made.network.parameters())
+
+
+def training_groups(made):
+    from pipelines.documents.modules import groups
+
+    return groups(made.network, made.settings)
+
+
+def test_a_share_of_the_groups_is_part_of_a_larger_one(reading):
+    corpus = open_corpus(reading.corpus)
+    sizes, before = [], set()
+    for share in (0.1, 0.5, 1.0):
+        rows = rows_of(corpus.documents, corpus.catalogue, "train", share=share, seed=3)
+        texts = set(rows.text)
+        assert before <= texts
+        before = texts
+        sizes.append(len(rows.text))
+    assert sizes == sorted(sizes)
+    main_only = rows_of(corpus.documents, corpus.catalogue, "train", data_types=["main"])
+    expected = corpus.documents.filter((pl.col("split") == "train") & (pl.col("data_type") == "main"))
+    assert len(main_only.text) == len(expected)
+
+
+def test_tuning_figures_by_hand():
+    logits = np.array([[2.0, 0.0, -1e4], [0.0, 2.0, -1e4], [0.0, 0.0, 4.0], [4.0, 0.0, 0.0]])
+    found = tuning_figures(np.array([0, 0, 1, 1]), np.array([0, 0, 2, 2]), logits)
+    assert found["balanced_accuracy"] == 0.5
+    first = (np.log(1 + np.exp(-2)) + np.log(1 + np.exp(2))) / 2
+    second = (np.log(1 + 2 * np.exp(-4)) + np.log(2 + np.exp(4))) / 2
+    assert found["loss"] == pytest.approx((first + second) / 2)
+
+
+def test_every_epoch_goes_through_all_passages():
+    made = collator([text(at % 60 + 1, at) for at in range(50)], [at % 3 for at in range(50)], [0] * 50)
+    data = DocumentData(window=Window(length=32, overlap=8), sampling=Sampling(positions=256), seed=1)
+    data.open(made, None)
+    for epoch in range(2):
+        rows = [row for layout in data.layouts(epoch) for row in layout.rows.tolist()]
+        assert sorted(rows) == list(range(50))
+
+
+def test_a_compressed_release_says_so_and_stays_close(reading, tmp_path):
+    words = ["export", str(reading.run), str(tmp_path / "small"), "--corpus", str(reading.corpus)]
+    assert main([*words, "--compression", "pipelines.documents.hooks.DynamicInt8"]) == 0
+    held = json.loads((tmp_path / "small" / "manifest.json").read_text())
+    assert held["method"] == DynamicInt8.__name__
+    assert (tmp_path / "small" / "model.onnx").stat().st_size < (reading.release / "model.onnx").stat().st_size
+    probability = []
+    for name, release in (("a", reading.release), ("b", tmp_path / "small")):
+        target = tmp_path / name
+        assert main(["score", str(release), str(reading.documents), str(target), "--workers", "1"]) == 0
+        probability.append(pl.read_parquet(target / "predictions" / "*.parquet")["probability"].to_numpy())
+    assert np.abs(probability[0] - probability[1]).max() < 0.1
+
+
+def test_run_and_release_are_evaluated_alike_beside_the_baselines(reading, tmp_path):
+    for name, model in (("run", reading.run), ("release", reading.release)):
+        words = [str(model), str(reading.corpus), str(tmp_path / name), "--allow-missing-classes", "--resamples", "20"]
+        assert main(["evaluate", *words]) == 0
+    ours, theirs = (pl.read_parquet(tmp_path / name / "scores.parquet") for name in ("run", "release"))
+    assert set(ours["model"]) == {"reader", "truncated at 512", "bag of words", "majority", "random"}
+    columns = ["level", "name", "metric", "data_type"]
+    both = ours.filter(pl.col("model") == "reader").join(
+        theirs.filter(pl.col("model") == "reader"), on=columns, maintain_order="left"
+    )
+    plain = both.filter(~pl.col("metric").str.contains("_over_") & pl.col("value").is_not_null())
+    assert len(plain) > 10
+    assert (plain["value"] - plain["value_right"]).abs().max() < 1e-3
