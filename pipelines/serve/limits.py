@@ -24,7 +24,8 @@ class Limits:
     idle_seconds: float = 30.0
     """A connection without a request."""
     linger_seconds: float = 1.0
-    """After SIGTERM: requests are still taken, each answer closes its connection, and readiness says no."""
+    """After SIGTERM: connections are still taken, each answer closes its own, and readiness says no. Then the same time
+    again, in which who is connected may still ask."""
     drain_seconds: float = 30.0
     """After that: for what was accepted to be answered."""
 

@@ -86,14 +86,41 @@ class Server(uvicorn.Server):
         self.service, self.beside = service, beside
         super().__init__(config(app, address, service.limits))
 
-    async def shutdown(self, sockets: Any = None) -> None:  # noqa: ANN401  uvicorn's own
-        """Say that the server is not ready, linger, then close what is idle and wait for what is being answered."""
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say that the server is not ready and linger; then stop listening, and let who is connected still ask.
+
+        A connection that was made before the last one was taken is one that was accepted: its request is answered. Only
+        then are idle connections closed, and what is being answered is waited for.
+        """
+        limits = self.service.limits
         self.service.draining = True
-        await asyncio.sleep(self.service.limits.linger_seconds)
+        await asyncio.sleep(limits.linger_seconds)
+        for listening in sockets or []:
+            await self._take_last(listening)
+        await asyncio.sleep(limits.linger_seconds)
         stopping = [super().shutdown(sockets)]
         if self.beside is not None:
-            stopping.append(self.beside(self.service.limits.drain_seconds))  # pyright: ignore[reportArgumentType]
+            stopping.append(self.beside(limits.drain_seconds))  # pyright: ignore[reportArgumentType]
         await asyncio.gather(*stopping)
+
+    async def _take_last(self, listening: socket.socket) -> None:
+        """Close a listening socket, after taking every connection that the system made on it."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listening.fileno())
+        last: list[socket.socket] = []
+        with contextlib.suppress(OSError):
+            while True:
+                last.append(listening.accept()[0])
+        listening.close()
+        for held in last:
+            held.setblocking(False)  # noqa: FBT003  the standard library's own
+            with contextlib.suppress(OSError):
+                await loop.connect_accepted_socket(self._protocol, held, ssl=self.config.ssl)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection, as uvicorn makes it."""
+        made: Any = self.config.http_protocol_class
+        return made(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
