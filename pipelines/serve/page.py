@@ -82,11 +82,17 @@ def outcome_rows(release: Release, performance: Any, alerts: Alerts) -> list[dic
             "asked": card.words(outcome.index.at),
             "first": outcome.incident_only,
             "alert": alerts.get((outcome.name, days)),
-            "scores": [card.score(measured.get((outcome.name, days, metric))) for metric in SCORES],
+            "scores": [told(measured.get((outcome.name, days, metric))) for metric in SCORES],
         }
         for outcome in release.registry.outcomes
         for days in outcome.horizons_days
     ]
+
+
+def told(row: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Return a value and its interval as text, empty where there is none."""
+    value, _, interval = card.score(row).partition(" (")
+    return value, interval.rstrip(")")
 
 
 def thresholds(alerts: Alerts) -> dict[str, dict[int, float]]:
