@@ -67,7 +67,7 @@ def settings(config: Path, rest: Sequence[str]) -> Compression:
     parser.add_argument("--config", action="config")
     parser.add_class_arguments(Compression)
     try:
-        held = parser.instantiate_classes(parser.parse_args(["--config", str(config), *rest]))
+        held = parser.instantiate(parser.parse_args(["--config", str(config), *rest]))
     except (jsonargparse.ArgumentError, TypeError) as error:
         raise ValueError(f"{config}: {' '.join(str(error).split())[:400]}; mend it there or in the command") from None
     return Compression(**{name: getattr(held, name) for name in Compression.__dataclass_fields__})

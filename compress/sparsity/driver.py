@@ -1,12 +1,13 @@
 """Pruning a whole model: block by block in the order of its forward pass, each calibrated behind pruned ones."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compress.layers import DEFAULT, EMBEDDING, as_matrix, blocks, find, kind, set_matrix
 from compress.report import CompressionReport, Layer
@@ -15,7 +16,7 @@ from compress.sparsity.collection import Forward, TokenMask, collect
 from compress.sparsity.hessians import Hessian, SingularHessian, error
 from compress.sparsity.matrix import compress_matrix
 from compress.sparsity.settings import SparseGPT
-from compress.sparsity.sparsegpt import Factor, factored, fits
+from compress.sparsity.sparsegpt import factored, fits, prune_group
 from compress.sparsity.store import Store
 
 Layers = Mapping[str, nn.Module]
@@ -169,18 +170,28 @@ def prune_unit(
     hessians = collect(
         model, batches, unit.layers, forward=forward, token_mask=every["token_mask"], held_out=settings.held_out
     )
-    factors: dict[int, Factor] = {}
-    done: list[Layer] = []
-    for name, module in unit.layers.items():
-        hessian = hessians[name]
-        if id(hessian) not in factors:
-            try:
-                factors[id(hessian)] = factored(hessian, settings)
-            except SingularHessian as problem:
-                raise SingularHessian(f"layer {name}: {problem}") from None
-        layer_settings = replace(settings, sparsity=sparsity[name])
-        done.append(prune_layer(name, module, hessian, factors[id(hessian)], layer_settings))
-    return done, max(hessian.tokens for hessian in hessians.values())
+    done: dict[str, Layer] = {}
+    for names in together(hessians, sparsity):
+        hessian, layer_settings = hessians[names[0]], replace(settings, sparsity=sparsity[names[0]])
+        try:
+            held = factored(hessian, settings)
+        except SingularHessian as problem:
+            raise SingularHessian(f"layer {names[0]}: {problem}") from None
+        dense = [as_matrix(unit.layers[name]).to(hessian.gram.dtype, copy=True) for name in names]
+        pruned = prune_group(dense, held, layer_settings) if settings.method == "sparsegpt" else [None] * len(names)
+        for name, weight, found in zip(names, dense, pruned, strict=True):
+            made = compress_matrix(weight, hessian, held, layer_settings, pruned=found)
+            set_matrix(unit.layers[name], made.weight)
+            done[name] = tell(name, unit.layers[name], weight, hessian, held.damping, made.recovery, settings)
+    return [done[name] for name in unit.layers], max(hessian.tokens for hessian in hessians.values())
+
+
+def together(hessians: Mapping[str, Hessian], sparsity: Mapping[str, float]) -> list[list[str]]:
+    """Return the layers that share inputs and sparsity, and so a factor and a walk over their columns."""
+    found: dict[tuple[int, float], list[str]] = {}
+    for name, hessian in hessians.items():
+        found.setdefault((id(hessian), sparsity[name]), []).append(name)
+    return list(found.values())
 
 
 def shortened(forward: Forward, unit: Unit) -> Forward:
@@ -209,13 +220,11 @@ def shortened(forward: Forward, unit: Unit) -> Forward:
     return run
 
 
-def prune_layer(name: str, module: nn.Module, hessian: Hessian, factor: Factor, settings: SparseGPT) -> Layer:
-    """Prune one layer in place and tell of it."""
-    dense = as_matrix(module).clone()
-    made = compress_matrix(dense, hessian, factor, settings)
-    set_matrix(module, made.weight)
-    now = as_matrix(module)
-    held = hessian.held_out
+def tell(
+    name: str, module: nn.Module, dense: Tensor, hessian: Hessian, damping: float, recovery: str, settings: SparseGPT
+) -> Layer:
+    """Return what is told of a pruned layer."""
+    now, held = as_matrix(module), hessian.held_out
     there = held is not None and held.tokens > 0
     return Layer(
         name=name,
@@ -223,9 +232,9 @@ def prune_layer(name: str, module: nn.Module, hessian: Hessian, factor: Factor, 
         rows=dense.shape[0],
         columns=dense.shape[1],
         zeros=int((now == 0).sum()),
-        bits=settings.bits or 8 * dense.element_size(),
+        bits=settings.bits or 8 * now.element_size(),
         error=error(dense, now, hessian.gram),
-        held_out_error=error(dense, now, held.gram) if held is not None and there else float("nan"),
-        damping=factor.damping,
-        recovery=made.recovery,
+        held_out_error=error(dense, now, held.gram) if held is not None and there else math.nan,
+        damping=damping,
+        recovery=recovery,
     )

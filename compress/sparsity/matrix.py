@@ -10,7 +10,7 @@ from compress.sparsity import grids, saliency
 from compress.sparsity.hessians import Factor, Hessian
 from compress.sparsity.refit import refit_matrix
 from compress.sparsity.settings import SparseGPT
-from compress.sparsity.sparsegpt import fits, prune_matrix
+from compress.sparsity.sparsegpt import Pruned, fits, prune_matrix
 
 
 class Compressed(NamedTuple):
@@ -27,7 +27,9 @@ class Compressed(NamedTuple):
     recovery: str
 
 
-def compress_matrix(weight: Tensor, hessian: Hessian, factor: Factor, settings: SparseGPT) -> Compressed:
+def compress_matrix(
+    weight: Tensor, hessian: Hessian, factor: Factor, settings: SparseGPT, *, pruned: Pruned | None = None
+) -> Compressed:
     """Compress one matrix.
 
     Args:
@@ -35,6 +37,7 @@ def compress_matrix(weight: Tensor, hessian: Hessian, factor: Factor, settings: 
         hessian: of the inputs, with its held-out part.
         factor: of that Hessian.
         settings: allocation and propagation are not looked at.
+        pruned: by SparseGPT, together with others of the same inputs; done here where None.
 
     Raises:
         ValueError: the pattern does not fit the columns.
@@ -44,8 +47,8 @@ def compress_matrix(weight: Tensor, hessian: Hessian, factor: Factor, settings: 
     # What an input that is always 0 is multiplied with bears on nothing.
     dense = dense.masked_fill(factor.dead, 0)
     if settings.method == "sparsegpt":
-        pruned = prune_matrix(dense, factor, settings)
-        sparse, mask = pruned.weight, pruned.mask & ~factor.dead
+        pruned = pruned or prune_matrix(dense, factor, settings)
+        sparse, mask = pruned.weight.to(dense.dtype), pruned.mask & ~factor.dead
     else:
         mask = chosen(dense, hessian, settings) & ~factor.dead
         sparse = dense * mask

@@ -28,9 +28,10 @@ def keep(score: Tensor, pruned: int) -> Tensor:
     if pruned >= flat.numel():
         return torch.zeros_like(score, dtype=torch.bool)
     threshold = torch.kthvalue(flat, pruned).values
-    gone = flat < threshold
-    ties = torch.nonzero(flat == threshold)[:, 0]
-    gone[ties[: pruned - int(gone.sum())]] = True
+    gone = flat <= threshold
+    above = int(gone.sum()) - pruned
+    if above:
+        gone[torch.nonzero(flat == threshold)[-above:, 0]] = False
     return ~gone.reshape(score.shape)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from compress.sparsity import grids, saliency
 from compress.sparsity.hessians import Hessian, error, squared
 from compress.sparsity.settings import SparseGPT
-from compress.sparsity.sparsegpt import factored, prune_matrix
+from compress.sparsity.sparsegpt import factored, prune_group, prune_matrix
 from tests.compress.sparsity import oracle
 
 ROWS, COLUMNS, TOKENS = 9, 24, 200
@@ -221,6 +221,17 @@ def test_a_factor_is_shared():
     for seed in range(3):
         w = oracle.weights(5, COLUMNS, seed)
         assert torch.equal(prune_matrix(w, held, SparseGPT()).weight, prune_matrix(w, H, SparseGPT()).weight)
+
+
+@pytest.mark.parametrize("chosen", [SparseGPT(), SparseGPT(bits=4), SparseGPT(pattern="2:4"), SparseGPT(sparsity=0.3)])
+def test_matrices_of_the_same_inputs_walked_over_together(chosen):
+    held = factored(H, chosen)
+    parts = [oracle.weights(rows, COLUMNS, rows) for rows in (5, 9, 2)]
+    for part, found in zip(parts, prune_group(parts, held, chosen), strict=True):
+        alone = prune_matrix(part, H, chosen)
+        assert torch.equal(found.mask, alone.mask)
+        torch.testing.assert_close(found.weight, alone.weight, rtol=1e-12, atol=1e-12)
+        assert found.loss == pytest.approx(alone.loss)
 
 
 @pytest.mark.parametrize(
