@@ -37,16 +37,17 @@ class Cluster:
             ValueError: what a task raised; or its worker was lost again and again, for lack of memory as a rule.
         """
         import ray
-        from ray.cloudpickle import dumps  # pyright: ignore[reportPrivateImportUsage]
+        from ray import cloudpickle
         from ray.exceptions import RayError, RayTaskError
 
+        pickle: Any = cloudpickle
         remote: Any = ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1)(call)
         waiting: list[Any] = []
         at = 0
         try:
             while waiting or at < len(tasks):
                 while at < len(tasks) and len(waiting) < self.ahead():
-                    waiting.append(remote.remote(dumps((function, tasks[at]))))
+                    waiting.append(remote.remote(pickle.dumps((function, tasks[at]))))
                     at += 1
                 yield ray.get(waiting.pop(0))
         except RayTaskError as error:

@@ -14,6 +14,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from pipelines.artefacts import write_bytes
 
 LAST = "last.ckpt"
+HEARD = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Stopped(Exception):  # noqa: N818  not an error: training goes on when it is run again
@@ -64,13 +65,18 @@ class Resume(lightning.Callback):
         self.before: dict[int, Any] = {}
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
-        """Listen for SIGTERM, SIGUSR1 and Ctrl-C, in place of Lightning, which would write in the middle of a step."""
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        """Listen for SIGTERM, SIGUSR1 and Ctrl-C."""
+        for number in HEARD:
             self.before[number] = signal.signal(number, self.ask)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
-        """Count from where training stands."""
+        """Count from where training stands, and listen in the place of Lightning, which has begun to do so meanwhile.
+
+        It would end the process at the next edge of an epoch, with 0 and without a checkpoint.
+        """
         self.saved = trainer.global_step
+        for number in HEARD:
+            signal.signal(number, self.ask)
 
     def ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  signal's signature
         """Note the signal; a second Ctrl-C does not wait."""

@@ -23,7 +23,8 @@ def nodes(number: int, processors: int = 1) -> Generator[Any]:
 
     from pipelines.cluster import SETTINGS
 
-    with settings(SETTINGS):
+    # Ray makes its workers yield to all else on a machine, which on a busy one measures the others.
+    with settings({**SETTINGS, "RAY_worker_niceness": "0"}):
         made = Cluster(initialize_head=True, head_node_args={"num_cpus": processors, "include_dashboard": False})
         try:
             for _ in range(number - 1):

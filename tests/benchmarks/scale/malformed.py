@@ -55,7 +55,9 @@ def scalar(draw: random.Random) -> Json:
         "2020-13-45",
         "9999-12-31T23:59:60Z",
     )
-    return draw.choice([*HUGE, *text, 10**400 if draw.random() < 0.1 else 7, float(draw.randrange(-9, 9)), [], {}])
+    return copy.deepcopy(
+        draw.choice([*HUGE, *text, 10**400 if draw.random() < 0.1 else 7, float(draw.randrange(-9, 9)), [], {}])
+    )
 
 
 def paths(value: Json, above: tuple[Json, ...] = ()) -> Iterator[tuple[Json, ...]]:
