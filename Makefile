@@ -55,6 +55,10 @@ format: $(STAMP) ## format and repair what can be repaired
 bench: $(STAMP) ## measure the figures of the main job under docs/explanation/figures
 	$(BIN)/python -m tests.benchmarks
 
+runs/llmcompressor: ## an environment with llm-compressor alone, to hold SparseGPT against
+	$(PYTHON) -m venv $@/venv
+	$@/venv/bin/python -m pip install --quiet torch==$$(sed -n 's/^torch==//p' constraints.txt) llmcompressor==0.14.0
+
 bench-compress bench-documents bench-scale: $(STAMP) ## measure the figures of one topic
 	$(BIN)/python -m tests.benchmarks --topic $(@:bench-%=%)
 

@@ -9,7 +9,7 @@ from tests.benchmarks.harness import ROOT
 
 TOPICS = {
     "main": ("prepare", "quality", "packing", "demo", "scoring", "exporting"),
-    "compress": (),
+    "compress": ("compress.sparsegpt", "compress.quality", "compress.sweep"),
     "documents": (),
     "scale": ("scale.ddp", "scale.resume", "scale.ray", "scale.prepare", "scale.fuzz"),
 }

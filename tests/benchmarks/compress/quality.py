@@ -1,0 +1,112 @@
+"""What 50 % pruning costs, exported file against exported file: `python -m tests.benchmarks.compress.quality`."""
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from ehr import calibration as calibrations
+from ehr.metrics.resampling import draw
+from ehr.metrics.scores import MACRO, slot, table
+from pipelines.answering import ask, open_model
+from pipelines.cohort import open_cohort
+from pipelines.samples import questions_of
+from tests.benchmarks.compress.models import NAMES, RUNS, trained
+from tests.benchmarks.harness import ROOT, Figure, measured, verb
+
+COMMAND = "python -m tests.benchmarks.compress.quality"
+METHODS = {"sparsegpt50": ROOT / "configs" / "compress" / "sparsegpt.yaml"}
+SPLIT, RESAMPLES, SEED = "held_out", 1000, 0
+
+
+class Compared(NamedTuple):
+    """SCORES of both files on the same patients, and what the note says of the compressed run."""
+
+    scores: pl.DataFrame
+    patients: int
+    told: str
+
+
+def made(command: list[str], folder: Path) -> Path:
+    """Run a verb whose artefact is not there."""
+    if not (folder / "manifest.json").is_file():
+        print(measured(command).output, flush=True)
+    return folder
+
+
+def compared(name: str, method: str, *, anew: bool) -> Compared:
+    """Compress, export and ask both files."""
+    model, folder = trained(name), RUNS / f"{name}-{method}"
+    again = ("--overwrite",) if anew else ()
+    words = ("--config", METHODS[method], *again)
+    run, release = folder / "run", folder / "release"
+    if anew:
+        measured(verb("compress", model.run, model.cohort, run, *words))
+    made(verb("compress", model.run, model.cohort, run, *words), run)
+    if anew:
+        measured(verb("export", run, release, *again))
+    files = {
+        "compressed": made(verb("export", run, release), release),
+        "dense": made(verb("export", model.run, RUNS / name / "release-fp32"), RUNS / name / "release-fp32"),
+    }
+    cohort = open_cohort(model.cohort)
+    asked = questions_of(cohort, SPLIT)
+    opened = {arm: open_model(path) for arm, path in files.items()}
+    probability = {}
+    for arm, held in opened.items():
+        logit = ask(held, cohort, asked, f"{arm}, samples").logit
+        probability[arm] = calibrations.apply(held.calibration, logit)
+    draws = draw(asked.subject, (asked.label == 1).any((1, 2)), resamples=RESAMPLES, seed=SEED)
+    place = draws.places(asked.subject)
+    slots = [
+        slot(
+            outcome, int(days), asked.label[:, k, h], {arm: p[:, k, h] for arm, p in probability.items()}, place, draws
+        )
+        for k, outcome in enumerate(cohort.registry.names)
+        for h, days in enumerate(cohort.registry.horizons[k])
+        if days >= 0
+    ]
+    scores = table(slots, list(files))
+    facts = opened["compressed"].manifest
+    size = {arm: held.manifest["model_bytes"] for arm, held in opened.items()}
+    told = f"{facts['parameters']:,} parameters; files of {size['compressed']:,} and {size['dense']:,} bytes, both f32"
+    return Compared(scores, len(draws.subject), told)
+
+
+def write(name: str, method: str, found: Compared) -> None:
+    """Write the figures of one model and method."""
+    for metric in ("auroc", "auprc"):
+        macro = found.scores.filter(outcome=MACRO)
+        change = macro.filter(metric=f"{metric}_over_dense").row(0, named=True)
+        arms = {arm: macro.filter(model=arm, metric=metric)["value"].item() for arm in ("compressed", "dense")}
+        Figure(
+            name=f"compress.quality.{name}.{method}.{metric}_change", value=change["value"], lower=change["lower"],
+            upper=change["upper"], unit=metric.upper(), rival="the exported fp32 file", rival_value=0.0,
+            count=found.patients, seeds=(SEED,), command=COMMAND,
+            note=f"macro {arms['compressed']:.4f} against {arms['dense']:.4f}; 50 % of the weights in encoder and "
+            f"decoder blocks, without retraining; {found.told}; paired resamples of patients",
+        ).write()  # fmt: skip
+
+
+def main() -> int:
+    """Measure and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=NAMES, action="append", help="(default: those that are trained)")
+    parser.add_argument("--method", choices=METHODS, default="sparsegpt50")
+    parser.add_argument("--anew", action="store_true", help="compress and export again")
+    given = parser.parse_args()
+    for name in given.model or NAMES:
+        try:
+            found = compared(name, given.method, anew=given.anew)
+        except ValueError as missing:
+            if given.model:
+                parser.error(str(missing))
+            print(f"note: {missing}")
+            continue
+        write(name, given.method, found)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
