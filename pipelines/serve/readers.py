@@ -38,10 +38,20 @@ class Readers:
                 raise busy()
             self.held += 1
         # Counted down when the work is over: who went away meanwhile still holds a thread.
-        future = self._pool.submit(work, *given, **named)
+        future = self._pool.submit(caught, work, *given, **named)
         future.add_done_callback(self._leave)
         return await asyncio.wrap_future(future)
 
     def _leave(self, _: "Future[Any]") -> None:
         with self._lock:
             self.held -= 1
+
+
+def caught(work: Callable[Given, Result], *given: Given.args, **named: Given.kwargs) -> Result:
+    """Do work; a panic of a library written in Rust, which is no Exception, becomes one, so that the server goes on."""
+    try:
+        return work(*given, **named)
+    except Exception:
+        raise
+    except BaseException as panic:
+        raise RuntimeError(f"{type(panic).__name__} in a library") from None
