@@ -7,17 +7,26 @@ import sys
 from pathlib import Path
 
 from pipelines import cli
+from pipelines.documents.cli import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reference" / "verbs.md"
 
 
 def help_of(verb: str) -> str:
-    """Return what `anamnesis VERB --help` prints, at a fixed width."""
+    """Return what `anamnesis VERB --help` prints, at a fixed width, and then the same of each of its commands."""
+    texts = [printed([verb, "--help"] if verb else ["--help"])]
+    if verb == "documents":
+        texts += [printed([verb, command, "--help"]) for command in COMMANDS]
+    return "\n\n".join(texts)
+
+
+def printed(words: list[str]) -> str:
+    """Return what a command line prints."""
     os.environ["COLUMNS"] = "100"
     written = io.StringIO()
     with contextlib.redirect_stdout(written), contextlib.suppress(SystemExit):
-        cli.main([verb, "--help"] if verb else ["--help"])
+        cli.main(words)
     return "\n".join(line.rstrip() for line in written.getvalue().splitlines())
 
 

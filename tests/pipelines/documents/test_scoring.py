@@ -185,3 +185,31 @@ def test_finished_parts_are_kept_and_other_documents_start_anew(reading, tmp_pat
     assert main(["score", str(reading.release), str(tmp_path / "d.parquet"), str(target), "--workers", "1"]) == 0
     assert kill.digests(target) == whole
     assert scoring.part_of(target, 0).stat().st_mtime_ns == written
+
+
+@pytest.mark.slow
+def test_a_document_of_100_000_tokens_is_read_in_bounded_memory(reading):
+    """Ten times the text may not take twice the memory, and what stands in the last twentieth is looked at."""
+    code = (
+        "import resource, sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from pipelines.documents.scoring import Text, open_release, read\n"
+        "held, count = open_release(Path(sys.argv[1])), int(sys.argv[2])\n"
+        "place = np.arange(count, dtype=np.int32)\n"
+        "token = np.full(count, held.tokens.tokenizer.token_to_id('the'), dtype=np.int32)\n"
+        "plain = read(held, Text(token, place * 2, place * 2 + 1)).logits\n"
+        "at = int(count * 0.97)\n"
+        "token[at : at + 2000] = held.tokens.tokenizer.token_to_id('alpha')\n"
+        "found = read(held, Text(token, place * 2, place * 2 + 1))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, np.abs(found.logits - plain).max(), found.truncated)"
+    )
+
+    def peak(count):
+        words = [sys.executable, "-c", code, str(reading.release), str(count)]
+        said = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+        assert float(said[1]) > 1e-4
+        assert said[2] == "False"
+        return int(said[0])
+
+    small, large = peak(10_000), peak(100_000)
+    assert large < 1.5 * small
