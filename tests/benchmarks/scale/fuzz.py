@@ -25,7 +25,7 @@ from tests.pipelines.serve.servers import serving, stop
 COMMAND = "python -m tests.benchmarks.scale.fuzz"
 DEMO = ROOT / "runs" / "demo" / "release"
 TOOL = ROOT / "runs" / "fuzz" / "bin" / "schemathesis"
-NUMBER, SEED, CLIENTS, SECONDS = 13_000, 9, 8, 20.0
+NUMBER, SEED, CLIENTS, SECONDS = 12_800, 9, 24, 20.0
 # So many that 10,000 are refused: some of what is changed is still a right request, and is answered.
 LIMITS = ("--body-seconds", "1", "--header-seconds", "1", "--idle-seconds", "1", "--body-bytes", str(2**20))
 SHOWN = 5
