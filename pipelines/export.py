@@ -3,7 +3,8 @@
 import argparse
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from compress.onnx.calibration import calibrate
 from compress.onnx.export import export as to_onnx
 from compress.onnx.manifest import describe
 from compress.onnx.parity import Parity, enforce, parity
+from compress.onnx.rewriting import Rewritten
 from compress.onnx.session import open_session
 from ehr import calibration as calibrations
 from ehr.calibration import Calibration
@@ -23,20 +25,20 @@ from ehr.outcomes.registry import Registry, load
 from ehr.quality.thresholds import Thresholds
 from ehr.timelines import Sample
 from ehr.vocabulary import Vocabulary
-from pipelines import artefacts, card, golden, shipping, signature
+from pipelines import artefacts, card, digests, golden, shipping, signature, targets
 from pipelines.cohort import open_cohort
-from pipelines.predict import load_network, logits
+from pipelines.predict import load_network, logits, probabilities
 from pipelines.progress import say
 from pipelines.release import MODEL, Release, answer, open_release, write_golden, write_sums
 from pipelines.samples import samples_and_labels
+from pipelines.targets import REFERENCE, Target
 
 EXAMPLES = """examples:
   anamnesis export finetuned/ release/
   anamnesis export finetuned/ release/ --cohort cohort/ --report report/ --card card.yaml
   anamnesis export finetuned/ release/ --cohort cohort/ --sign key.pem
+  anamnesis export compressed/ release/ --cohort cohort/ --target cpu --transport
 """
-TOLERANCE = 1e-4
-"""Largest difference of logits between torch and the exported file."""
 ARTIFICIAL = 64
 """Artificial patients whose logits are compared, beside those of a cohort."""
 LEAST_RUNTIME = "1.20"
@@ -92,6 +94,7 @@ def export(
     run: Path,
     release: Path,
     *,
+    target: Target = REFERENCE,
     cohort: Path | None = None,
     report: Path | None = None,
     card_file: Path | None = None,
@@ -103,6 +106,7 @@ def export(
     Args:
         run: a fine-tuned run.
         release: folder to be made.
+        target: how the weights are stored.
         cohort: where torch and the file are compared too, on the calibration split.
         report: made by anamnesis evaluate, for the card.
         card_file: what people state of the model, YAML.
@@ -110,7 +114,8 @@ def export(
         overwrite: replace a release that stands there.
 
     Raises:
-        ValueError: bad input, or the file's logits differ from torch's; nothing is left behind.
+        ValueError: bad input, the file's logits differ from torch's, or its quality on the cohort is beyond the
+            budget; nothing is left behind.
     """
     artefacts.refuse_existing(release, overwrite=overwrite)
     texts = card.stated(card_file)
@@ -121,7 +126,9 @@ def export(
     read = read_run(run)
     limit = int(read.manifest["max_length"])
     say(f"export: {read.manifest['parameters']:,} parameters, {len(read.registry.names)} outcomes")
-    model = graph(read)
+    reference = graph(read)
+    made = targets.smaller(reference, read.network, run, target.plan) if target.plan else None
+    model = made.model if made else reference
     with artefacts.build(release, overwrite=overwrite) as folder:
         artefacts.write_bytes(folder / MODEL, model.SerializeToString(deterministic=True))
         for name in ("vocabulary.json", "outcomes.yaml", "calibration.json"):
@@ -130,14 +137,22 @@ def export(
         events = golden.patients(read.vocabulary)
         queries = golden.latest(events)
         asked = golden.samples(events, read.vocabulary, queries, limit)
-        write_golden(folder, events, queries, logits(read.network, asked), tolerance=TOLERANCE)
+        # A file that rounds is held to its own answers, not to the wide bound within which it keeps to torch.
+        expected = own(read, folder, asked) if made else logits(read.network, asked)
+        tolerance = targets.GOLDEN if made else target.tolerance
+        write_golden(folder, events, queries, expected, tolerance=tolerance)
         found = compare(read, folder, comparisons(read, cohort, limit))
         say(f"parity: logits differ from torch by at most {found.max_abs:.2g} over {found.samples:,} samples")
-        enforce(found, TOLERANCE)
+        enforce(found, target.tolerance)
+        bring_digest(run, read, folder, cohort)
+        if made:
+            prove(read, folder, reference.SerializeToString(deterministic=True), made, cohort)
         facts = {
             **describe(model),
-            "least_onnxruntime": LEAST_RUNTIME,
-            "method": "fp32",
+            "parameters": describe(reference)["parameters"],
+            "least_onnxruntime": target.plan.least_onnxruntime if target.plan else LEAST_RUNTIME,
+            "target": target.name,
+            "method": method(read.manifest, target),
             "model_bytes": (folder / MODEL).stat().st_size,
             "parity": found._asdict(),
             "trained_on": {key: read.manifest[key] for key in ("cohort", "samples", "pretrained")},
@@ -146,7 +161,7 @@ def export(
         artefacts.write_json(folder / "card.json", told)
         artefacts.write_bytes(folder / "card.md", card.page(told).encode())
         origin = {"run": artefacts.digest(run / artefacts.MANIFEST), "vocabulary": read.vocabulary.digest}
-        shipping.ship(folder, folder / MODEL, read.registry.horizons.shape, origin)
+        shipping.ship(folder, folder / MODEL, read.registry.horizons.shape, origin, device=target.device)
         outcomes = [{"name": o.name, "horizons_days": list(o.horizons_days)} for o in read.registry.outcomes]
         manifest = artefacts.write_manifest(
             folder,
@@ -156,7 +171,7 @@ def export(
             disabled=read.manifest["disabled"],
             max_tokens=limit,
             run=origin["run"],
-            golden={"events": "golden.parquet", "logits": "golden.json", "tolerance": TOLERANCE},
+            golden={"events": "golden.parquet", "logits": "golden.json", "tolerance": tolerance},
             **facts,
         )
         write_sums(folder)
@@ -165,6 +180,18 @@ def export(
         # Opened as a hospital opens it: checksums, and the golden pair from its raw events.
         open_release(folder)
     return manifest
+
+
+def bring_digest(path: Path, run: Run, folder: Path, cohort: Path | None) -> None:
+    """Copy the run's digest.json; that of an older run is made from the cohort, where it is given."""
+    if (path / digests.FILE).is_file():
+        shutil.copyfile(path / digests.FILE, folder / digests.FILE)
+    elif cohort is not None:
+        held, limit = open_cohort(cohort), int(run.manifest["max_length"])
+        asked, samples = samples_and_labels(held, "calibration", limit)
+        ask = partial(probabilities, run.network, run.calibration)
+        found = digests.of_cohort(held, ask, limit, (asked, ask(samples)))
+        digests.write(folder / digests.FILE, found)
 
 
 def comparisons(run: Run, cohort: Path | None, limit: int) -> list[Sample]:
@@ -181,11 +208,43 @@ def comparisons(run: Run, cohort: Path | None, limit: int) -> list[Sample]:
 
 def compare(run: Run, folder: Path, samples: Sequence[Sample]) -> Parity:
     """Compare torch with the file on samples."""
+    return parity(logits(run.network, samples), own(run, folder, samples))
+
+
+def own(run: Run, folder: Path, samples: Sequence[Sample]) -> npt.NDArray[np.float32]:
+    """Return the file's logits of samples, f32 [N, K, H]."""
     session = open_session(folder / MODEL, threads=torch.get_num_threads())
     # Only the session and the manifest's limit are asked of a release here.
     release = Release(folder, {}, run.vocabulary, run.registry, run.calibration, run.thresholds, session)
-    reference: npt.NDArray[np.float32] = logits(run.network, samples)
-    return parity(reference, answer(release, samples)[0])
+    return answer(release, samples)[0]
+
+
+def prove(run: Run, folder: Path, before: bytes, made: Rewritten, cohort: Path | None) -> None:
+    """Write compression.json: layers, sizes and, with a cohort, what the file costs; and say what it gains.
+
+    Raises:
+        ValueError: it costs more than the budget.
+    """
+    content: dict[str, Any] = targets.report(before, (folder / MODEL).read_bytes(), made)
+    if cohort is not None:
+        held = open_cohort(cohort)
+        asked, samples = samples_and_labels(held, targets.SPLIT, int(run.manifest["max_length"]))
+        ages = np.array([sample.query_age_days for sample in samples]) / 365.25
+        answers = logits(run.network, samples), own(run, folder, samples)
+        content["quality"] = targets.quality(held, asked, ages, *answers, run.calibration)
+    artefacts.write_json(folder / targets.REPORT, content)
+    last = content["sizes"]["model after"]
+    say(
+        f"size: {last['raw'] / last['packed']:.1f} times smaller than f32 as it is opened, "
+        f"{last['raw'] / last['zstd']:.1f} times in zstd"
+    )
+    say(f"speed over f32, one thread: {targets.speed(before, folder / MODEL, run.vocabulary.size)}")
+
+
+def method(manifest: Mapping[str, Any], target: Target) -> str:
+    """Return how a file came to its weights: what compressed the run, and how the file stores them."""
+    compressed = manifest.get("compression", {}).get("method")
+    return " ".join(filter(None, [compressed, target.name if target.plan else "fp32"]))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -198,6 +257,18 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("run", type=Path, help="run of anamnesis finetune")
     parser.add_argument("release", type=Path, help="folder to be made")
+    parser.add_argument(
+        "--target",
+        choices=targets.TARGETS,
+        default="reference",
+        help="how weights are stored (default: reference, f32)",
+    )
+    parser.add_argument(
+        "--embeddings",
+        choices=targets.EMBEDDINGS,
+        help="rows of the table of codes, otherwise than the target has them",
+    )
+    parser.add_argument("--transport", action="store_true", help="write RELEASE.tar.zst beside the release")
     parser.add_argument("--cohort", type=Path, help="compare torch and the file on its calibration split too")
     parser.add_argument("--report", type=Path, help="made by anamnesis evaluate; its figures go into the card")
     parser.add_argument("--card", type=Path, help=f"what people state of the model, YAML: {', '.join(card.STATED)}")
@@ -207,6 +278,7 @@ def main(argv: Sequence[str]) -> int:
     manifest = export(
         given.run,
         given.release,
+        target=targets.choose(given.target, given.embeddings),
         cohort=given.cohort,
         report=given.report,
         card_file=given.card,
@@ -215,4 +287,7 @@ def main(argv: Sequence[str]) -> int:
     )
     size = manifest["model_bytes"] / 1e6
     say(f"{given.release}: {MODEL} of {size:.1f} MB, opset 20; the golden pair holds")
+    if given.transport:
+        packed = targets.transport(given.release)
+        say(f"{packed}: {packed.stat().st_size / 1e6:.1f} MB")
     return 0

@@ -77,6 +77,11 @@ class Stored(NamedTuple):
     name: str
     value: Floats
 
+    @property
+    def constant(self) -> str:
+        """What its constants are called: unlike the outputs of nodes, which may bear the layer's own name."""
+        return f"weight.{self.name}"
+
 
 def rewrite(
     model: onnx.ModelProto,
@@ -162,13 +167,13 @@ class Rewriting:
         codes, scale = (three.codes.T, three.scale) if three else rounded(columns)
         if three and plan.linear == "nbits2":
             self.told(held.name, "linear", columns, columns, "nbits2", 2)
-            formats.nbits2(self.pieces, held.name, codes, scale, x, output)
+            formats.nbits2(self.pieces, held.constant, codes, scale, x, output)
             return
         form = self.form(codes, ternary=three is not None)
         if held.name not in self.decoded:
-            self.decoded[held.name] = formats.FORMS[form](self.pieces, held.name, np.ascontiguousarray(codes))
+            self.decoded[held.name] = formats.FORMS[form](self.pieces, held.constant, np.ascontiguousarray(codes))
         self.told(held.name, "linear", columns, (codes * scale).T.astype(np.float32), form, 2 if three else 7)
-        formats.PRODUCTS[plan.activations](self.pieces, held.name, self.decoded[held.name], scale, x, output)
+        formats.PRODUCTS[plan.activations](self.pieces, held.constant, self.decoded[held.name], scale, x, output)
 
     def form(self, codes: npt.NDArray[np.int8], *, ternary: bool) -> str:
         """Return how codes are stored."""
@@ -188,12 +193,12 @@ class Rewriting:
         if self.plan.activations == "fp16":
             narrow = halved(held.name, value)
             self.told(held.name, "linear", value.T, narrow.T.astype(np.float32), "fp16", 16)
-            weight = self.pieces.constant(f"{held.name}.fp16", narrow)
+            weight = self.pieces.constant(f"{held.constant}.fp16", narrow)
             formats.half(self.pieces, weight, x, output)
         elif zeros > PRUNED_ABOVE:
             self.told(held.name, "linear", value.T, value.T, "bitmap", 32)
             if held.name not in self.decoded:
-                self.decoded[held.name] = formats.bitmap(self.pieces, held.name, value)
+                self.decoded[held.name] = formats.bitmap(self.pieces, held.constant, value)
             self.pieces.node("MatMul", [x, self.decoded[held.name]], output)
         else:
             self.pieces.nodes.append(node)
@@ -206,7 +211,7 @@ class Rewriting:
             return
         packed, made, bits = packed_rows(held.name, held.value, form)
         self.told(held.name, "embedding", held.value, made, form, bits)
-        formats.rows(self.pieces, held.name, packed, index, output)
+        formats.rows(self.pieces, held.constant, packed, index, output)
 
 
 def stored(node: Any, constants: Mapping[str, Any], known: Mapping[str, str]) -> Stored | None:  # noqa: ANN401

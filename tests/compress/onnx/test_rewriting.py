@@ -121,7 +121,7 @@ def test_rows_of_a_table(form, bound):
     # What the graph decodes is what the report measured.
     fp32 = build({**layers, "table": made.weights["table"]})
     assert np.array_equal(run(made.model, TOKENS), run(fp32, TOKENS))
-    stored = next(item for item in made.model.graph.initializer if item.name == f"table.{form}")
+    stored = next(item for item in made.model.graph.initializer if item.name == f"weight.table.{form}")
     assert len(stored.raw_data) == 40 * {"int8": 37, "int4": 19, "trits": 8, "fp16": 74}[form]
 
 
@@ -211,6 +211,17 @@ def test_what_is_kept():
     before = model.SerializeToString()
     rewrite(model, Plan(), weights=layers)
     assert model.SerializeToString() == before
+
+
+def test_outputs_may_bear_the_names_of_layers():
+    layers = weights()
+    model = build(layers)
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            for at, name in enumerate(names):
+                names[at] = {"x": "table", "h": "first", "s": "second"}.get(name, name)
+    made = rewrite(model, Plan(), weights=layers).model
+    assert np.abs(run(made, TOKENS) - run(model, TOKENS)).max() < 0.05
 
 
 def test_the_same_bytes_again():
