@@ -155,7 +155,7 @@ def main() -> int:
     parser.add_argument("--number", type=int, default=NUMBER)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--release", type=Path, default=DEMO)
-    parser.add_argument("--examples", type=int, default=40, help="of schemathesis, an operation")
+    parser.add_argument("--examples", type=int, default=25, help="of schemathesis, an operation")
     parser.add_argument("--dry", action="store_true", help="write no figure")
     given = parser.parse_args()
     if not given.release.is_dir():
