@@ -94,11 +94,7 @@ def check(
         ValueError: the questions differ, or none has enough positives to be held.
     """
     pairs = held(before, after, budget.least_positives)
-    if not pairs:
-        raise ValueError(
-            f"no outcome has {budget.least_positives} positives there, so that no budget can be held; hold it on "
-            "another split, or let it go with --no-gate"
-        )
+    enough(len(pairs), budget)
     found: list[Breach] = []
     for metric, name, sign in MEANS:
         means = [fmean(side.metrics[metric] for side in sides) for sides in zip(*pairs, strict=True)]
@@ -106,6 +102,23 @@ def check(
     found += worst("outcome_auroc_drop", pairs, budget.outcome_auroc_drop)
     found += worst("subgroup_auroc_drop", held(*subgroups, budget.least_positives), budget.subgroup_auroc_drop)
     return found
+
+
+def enough(outcomes: int, budget: Budget) -> None:
+    """Refuse to hold a budget on nothing.
+
+    Args:
+        outcomes: how many have enough positives.
+        budget: says how many those are.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not outcomes:
+        raise ValueError(
+            f"no outcome has {budget.least_positives} positives there, so that no budget can be held; hold it on "
+            "another split, or let it go with --no-gate"
+        )
 
 
 def held(before: Sequence[Quality], after: Sequence[Quality], least: int) -> list[tuple[Quality, Quality]]:

@@ -33,7 +33,7 @@ class Layer(NamedTuple):
         zeros: entries that are exactly 0.
         bits: of a kept weight: 32, or of the grid.
         error: ||X(W-W')^T||^2 / ||XW^T||^2 on calibration inputs; NaN where there were none.
-        held_out_error: the same on inputs that nothing was fitted on; NaN where none were held out.
+        held_out_error: the same on rows held out, of weights that were fitted without them; NaN where none were.
         damping: added to the diagonal of the Hessian, as a share of its mean; 0 where no Hessian was factored.
         recovery: what was done for the weights that were kept: none, refit, mean, bias, ...
     """

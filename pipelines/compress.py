@@ -12,7 +12,7 @@ import jsonargparse
 import numpy as np
 from transformers.utils.logging import disable_progress_bar
 
-from compress.gates import Budget
+from compress.gates import Budget, enough
 from compress.report import CompressionReport, lines, to_json
 from ehr import calibration as calibrations
 from pipelines import artefacts
@@ -104,6 +104,9 @@ def compress(
     if held.registry != read.registry:
         raise ValueError(f"{cohort}: has other outcomes than the run; give the cohort it was trained on")
     asked = samples_and_labels(held, made.gate_split, int(read.manifest["max_length"]))
+    if gate:
+        # Told before the work and not after it.
+        enough(int(((asked[0].label == 1).sum(0) >= made.budget.least_positives).sum()), made.budget)
     dense = Answered(logits(read.network, asked[1]), read.calibration)
     before = {name: value.detach().clone() for name, value in read.network.named_parameters()}
     with artefacts.build(output, overwrite=overwrite, resume=True) as folder:

@@ -90,7 +90,7 @@ class Collector:
         for name in self.layers:
             if name not in self.hessians:
                 raise ValueError(f"layer {name}: was not called on the calibration data; leave it out with !{name}")
-            if not self.hessians[name].tokens:
+            if not self.hessians[name].counted:
                 raise ValueError(f"layer {name}: no token is left after masking; give calibration data that reach it")
         return {name: self.hessians[name] for name in self.layers}
 

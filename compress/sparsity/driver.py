@@ -1,6 +1,5 @@
 """Pruning a whole model: block by block in the order of its forward pass, each calibrated behind pruned ones."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from compress.report import CompressionReport, Layer
 from compress.sparsity.allocation import outliers, owl
 from compress.sparsity.collection import Forward, TokenMask, collect
 from compress.sparsity.hessians import Hessian, SingularHessian, error
-from compress.sparsity.matrix import compress_matrix
+from compress.sparsity.matrix import Compressed, compress_matrix
 from compress.sparsity.settings import SparseGPT
 from compress.sparsity.sparsegpt import factored, fits, prune_group
 from compress.sparsity.store import Store
@@ -182,8 +181,8 @@ def prune_unit(
         for name, weight, found in zip(names, dense, pruned, strict=True):
             made = compress_matrix(weight, hessian, held, layer_settings, pruned=found)
             set_matrix(unit.layers[name], made.weight)
-            done[name] = tell(name, unit.layers[name], weight, hessian, held.damping, made.recovery, settings)
-    return [done[name] for name in unit.layers], max(hessian.tokens for hessian in hessians.values())
+            done[name] = tell(name, unit.layers[name], weight, hessian, held.damping, made, settings)
+    return [done[name] for name in unit.layers], max(hessian.counted for hessian in hessians.values())
 
 
 def together(hessians: Mapping[str, Hessian], sparsity: Mapping[str, float]) -> list[list[str]]:
@@ -221,11 +220,10 @@ def shortened(forward: Forward, unit: Unit) -> Forward:
 
 
 def tell(
-    name: str, module: nn.Module, dense: Tensor, hessian: Hessian, damping: float, recovery: str, settings: SparseGPT
+    name: str, module: nn.Module, dense: Tensor, hessian: Hessian, damping: float, made: Compressed, settings: SparseGPT
 ) -> Layer:
     """Return what is told of a pruned layer."""
-    now, held = as_matrix(module), hessian.held_out
-    there = held is not None and held.tokens > 0
+    now = as_matrix(module)
     return Layer(
         name=name,
         kind=kind(module) or "",
@@ -233,8 +231,8 @@ def tell(
         columns=dense.shape[1],
         zeros=int((now == 0).sum()),
         bits=settings.bits or 8 * now.element_size(),
-        error=error(dense, now, hessian.gram),
-        held_out_error=error(dense, now, held.gram) if held is not None and there else math.nan,
+        error=error(dense, now, hessian.everything().gram),
+        held_out_error=made.held_out_error,
         damping=damping,
-        recovery=recovery,
+        recovery=made.recovery,
     )

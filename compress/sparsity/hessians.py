@@ -44,6 +44,11 @@ class Hessian:
         """C."""
         return len(self.gram)
 
+    @property
+    def counted(self) -> int:
+        """Tokens, those held out too."""
+        return self.tokens + (self.held_out.tokens if self.held_out is not None else 0)
+
     def update(self, x: Tensor, mask: Tensor | None = None) -> None:
         """Add inputs.
 
@@ -100,6 +105,15 @@ class Hessian:
             raise ValueError("no token is left after masking; give calibration data that reach the layer")
         return self.gram / self.tokens
 
+    def everything(self) -> Self:
+        """Return the sum over the rows held out too, in a Hessian that holds none out."""
+        if self.held_out is None:
+            return self
+        found = type(self)(self.columns, dtype=self.gram.dtype)
+        found.gram = self.gram + self.held_out.gram.to(self.gram.device)
+        found.tokens = self.counted
+        return found
+
 
 class Factor(NamedTuple):
     """A damped Hessian and the factor of its inverse; layers with the same inputs share one.
@@ -148,6 +162,16 @@ def factor(hessian: Tensor, *, damping: float = 0.01, tries: int = 6) -> Factor:
         f"the Hessian has no inverse, not even with {share / 10:g} of its mean diagonal added; give more, or other, "
         "calibration data"
     )
+
+
+def damped_alike(hessian: Tensor, like: Factor) -> Tensor:
+    """Return another Hessian of the same layer, damped as a factor's was."""
+    hessian = hessian.clone()
+    diagonal = torch.diagonal(hessian)
+    # An input that is 0 in these rows alone has to have an inverse too.
+    diagonal[diagonal == 0] = 1
+    diagonal += like.damping * diagonal.mean()
+    return hessian
 
 
 def inverse_factor(hessian: Tensor) -> Tensor | None:

@@ -1,5 +1,6 @@
 """One layer from its Hessian to its new weights, by any of the methods; SparseGPT and what it is compared with."""
 
+import math
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from compress.sparsity import grids, saliency
-from compress.sparsity.hessians import Factor, Hessian
+from compress.sparsity.hessians import Factor, Hessian, damped_alike, error
 from compress.sparsity.refit import refit_matrix
 from compress.sparsity.settings import SparseGPT
 from compress.sparsity.sparsegpt import Pruned, fits, prune_matrix
@@ -20,11 +21,14 @@ class Compressed(NamedTuple):
         weight: [R, C], in the dtype it came in.
         mask: bool [R, C], True where kept.
         recovery: `refit` where it changed the weights, else `none`.
+        held_out_error: ||X(W - W')^T||^2 / ||XW^T||^2 on the rows held out, of weights refitted without them; NaN where
+            there were none.
     """
 
     weight: Tensor
     mask: Tensor
     recovery: str
+    held_out_error: float = math.nan
 
 
 def compress_matrix(
@@ -54,20 +58,43 @@ def compress_matrix(
         sparse = dense * mask
     if settings.method not in ("sparsegpt", "wanda+refit") or not settings.refit_steps:
         return Compressed(sparse.to(weight.dtype), mask, "none")
-    held = hessian.held_out.normalised() if hessian.held_out is not None and hessian.held_out.tokens else None
     start = dense * mask if settings.bits else sparse
-    found = refit_matrix(dense, start, factor.hessian, steps=settings.refit_steps, mask=mask, held_out=held)
+    found, held_out_error = refitted(dense, start, mask, hessian, factor, settings)
     if settings.bits is None:
-        return Compressed(found.weight.to(weight.dtype), mask, recovery(found.weight, start))
-    best = rounded(dense, found.weight, sparse, mask, factor, settings)
+        return Compressed(found.to(weight.dtype), mask, recovery(found, start), held_out_error)
+    best = rounded(dense, found, sparse, mask, factor, settings)
     return Compressed(best.to(weight.dtype), mask, recovery(best, sparse))
+
+
+def refitted(
+    dense: Tensor, start: Tensor, mask: Tensor, hessian: Hessian, factor: Factor, settings: SparseGPT
+) -> tuple[Tensor, float]:
+    """Refit on all rows, with as many steps as were best for held-out rows when these were left out.
+
+    Args:
+        dense: [R, C].
+        start: [R, C], on the support.
+        mask: bool [R, C].
+        hessian: with its held-out part.
+        factor: of all rows.
+        settings: say how many steps at most.
+
+    Returns:
+        Weights [R, C], and the held-out error of those that were fitted without the held-out rows.
+    """
+    held, steps, lost = hessian.held_out, settings.refit_steps, math.nan
+    if held is not None and held.tokens and hessian.tokens:
+        judge, apart = held.normalised(), damped_alike(hessian.normalised(), factor)
+        tried = refit_matrix(dense, start, apart, steps=steps, mask=mask, held_out=judge)
+        steps, lost = tried.steps, error(dense, tried.weight, judge)
+    return refit_matrix(dense, start, factor.hessian, steps=steps, mask=mask).weight, lost
 
 
 def chosen(dense: Tensor, hessian: Hessian, settings: SparseGPT) -> Tensor:
     """Return the mask of magnitude or Wanda."""
     if settings.method == "magnitude":
         return saliency.magnitude(dense, settings.sparsity, settings.groups)
-    norm = torch.diagonal(hessian.gram).sqrt().to(dense.dtype)
+    norm = torch.diagonal(hessian.everything().gram).sqrt().to(dense.dtype)
     return saliency.wanda(dense, norm, settings.sparsity, settings.groups)
 
 

@@ -21,11 +21,13 @@ class Refitted(NamedTuple):
 
     Attributes:
         weight: [R, C], of the best step asked about, in the dtype it came in.
+        steps: how many lead there.
         errors: tr((W - W')H(W - W')^T) before and after each step; or, with held-out inputs, theirs, before and
             after every fourth step.
     """
 
     weight: Tensor
+    steps: int
     errors: tuple[float, ...]
 
 
@@ -55,7 +57,7 @@ def refit_matrix(
     residual = ((target - weight) @ hessian) * support
     direction = residual * inverse
     slope = (residual * direction).sum(1)
-    best, errors = weight, [squared(target - weight, hessian if held_out is None else held_out)]
+    best, taken, errors = weight, 0, [squared(target - weight, hessian if held_out is None else held_out)]
     for step in range(1, steps + 1):
         turned = (direction @ hessian) * support
         curve = (direction * turned).sum(1)
@@ -70,11 +72,12 @@ def refit_matrix(
         if held_out is None:
             # What a step gains is known from its length.
             errors.append(errors[-1] - float((length * slope).sum(dtype=torch.float64)))
-            best = weight
+            best, taken = weight, step
         elif step % EVERY == 0 or step == steps:
             errors.append(squared(target - weight, held_out))
-            best = weight if errors[-1] < min(errors[:-1]) else best
+            if errors[-1] < min(errors[:-1]):
+                best, taken = weight, step
             if errors[-1] > (1 - LEAST_GAIN) * errors[-2]:
                 break
         slope = following
-    return Refitted(best.to(dense.dtype), tuple(errors))
+    return Refitted(best.to(dense.dtype), taken, tuple(errors))

@@ -36,7 +36,7 @@ class SparseGPT:
     refit_steps: int = 20
     """Steps of conjugate gradients on the weights that stay; 0 leaves them as SparseGPT did."""
     held_out: float = 0.1
-    """Share of the calibration rows on which the best of these steps is chosen."""
+    """Share of the calibration rows on which the number of these steps is chosen; then all rows are refitted on."""
     allocation: Literal["uniform", "owl"] = "uniform"
     """The same sparsity for each layer, or less for layers with many outliers."""
     propagate: Literal["replay", "dense"] = "replay"

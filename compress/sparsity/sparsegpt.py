@@ -105,7 +105,7 @@ def part(whole: Pruned, loss: Tensor, at: slice) -> Pruned:
 
 def factored(hessian: Hessian, settings: SparseGPT) -> Factor:
     """Return the factor of a layer's Hessian with the damping of the settings."""
-    return factor(hessian.normalised(), damping=settings.damping, tries=settings.damping_tries)
+    return factor(hessian.everything().normalised(), damping=settings.damping, tries=settings.damping_tries)
 
 
 def fits(columns: int, settings: SparseGPT) -> None:

@@ -1,18 +1,24 @@
 """compress: a run that export takes, the same bytes again and after a stop, and no run beyond the budget."""
 
 import json
+import re
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
 
-from compress.layers import as_matrix, find
+from compress.gates import Budget
+from compress.layers import DEFAULT, as_matrix, find
 from compress.report import CompressionReport, from_json
 from compress.sparsity.collection import collect
+from compress.sparsity.settings import SparseGPT
 from pipelines import artefacts, cli, compression
 from pipelines.cohort import open_cohort
+from pipelines.compress import Compression, settings
 from pipelines.compression import Adapter, OneShot, Work
-from pipelines.export import graph, read_run
+from pipelines.export import read_run
+from tests.docs import ROOT
 from tests.faults.kill import digests
 
 CONFIG = """method:
@@ -57,13 +63,12 @@ def small(chain, tmp_path_factory):
     return folder / "small"
 
 
-def test_a_run_that_export_takes(chain, small):
+def test_a_run_that_export_reads(chain, small):
     read = read_run(small)
     layers = find(read.network)
     assert len(layers) == 4 + 5
     for module in layers.values():
         assert int((as_matrix(module) == 0).sum()) == as_matrix(module).numel() // 2
-    assert {item.name for item in graph(read).graph.output} == {"logit", "probability"}
     told = read.manifest["compression"]
     assert (told["method"], told["sparsity"], told["settings"]["refit_steps"]) == ("sparsegpt", 0.5, 4)
     assert told["from"] == artefacts.digest(chain.tuned / artefacts.MANIFEST)
@@ -134,6 +139,28 @@ def test_a_pretrained_run_is_refused(chain, tmp_path, capsys):
     words = [str(path) for path in (chain.pretrained, chain.cohort, tmp_path / "out")]
     assert cli.main(["compress", *words, "--config", str(tmp_path / "config.yaml")]) == cli.BAD_INPUT
     assert "only pretrained" in capsys.readouterr().err
+
+
+def test_a_budget_that_cannot_be_held_is_told_before_anything_is_done(chain, tmp_path, capsys):
+    assert run(chain, tmp_path, CONFIG, "--budget.least_positives", "100000") == cli.BAD_INPUT
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("anamnesis compress: no outcome has 100000 positives there")
+    assert "--no-gate" in error
+
+
+def test_the_shipped_file_holds_the_defaults_and_other_files_are_read():
+    folder = ROOT / "configs" / "compress"
+    made = settings(folder / "sparsegpt.yaml", [])
+    assert made == Compression(method=OneShot(layers=list(DEFAULT)))
+    assert settings(folder / "sparsegpt-2of4.yaml", []).method.settings.groups == (2, 4)
+    assert settings(folder / "sparsegpt-4bit.yaml", []).method.settings.bits == 4
+
+
+def test_every_key_stands_on_the_page_of_yaml_files():
+    page = (ROOT / "docs" / "reference" / "yaml.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"`([a-z_]+)`", page.split("\n## Compression\n")[1].split("\n## ")[0]))
+    for kind in (SparseGPT, OneShot, Budget, Compression):
+        assert {field.name for field in fields(kind)} <= shown, kind.__name__
 
 
 def wider(content, extra):

@@ -34,18 +34,16 @@ SEED, ROUNDS = 0, 7
 
 
 def errors(layer: Inputs, chosen: dict[str, object]) -> dict[str, float]:
-    """Return the held-out error of each method; only those that refit hold calibration inputs out."""
-    whole, parted = (Hessian(layer.weight.shape[1], held_out=share) for share in (0.0, 0.1))
-    for hessian in (whole, parted):
-        hessian.update(layer.calibration)
-    factors = {id(hessian): factored(hessian, SparseGPT()) for hessian in (whole, parted)}
+    """Return the held-out error of each method."""
+    hessian = Hessian(layer.weight.shape[1], held_out=0.1)
+    hessian.update(layer.calibration)
+    factor = factored(hessian, SparseGPT())
     gram = layer.held_out.T @ layer.held_out
     found: dict[str, float] = {}
     for name in METHODS:
         steps = 0 if name == "sparsegpt alone" else 20
         settings = SparseGPT(method=name.split()[0], refit_steps=steps, **chosen)
-        hessian = parted if name in ("sparsegpt", "wanda+refit") else whole
-        made = compress_matrix(layer.weight, hessian, factors[id(hessian)], settings)
+        made = compress_matrix(layer.weight, hessian, factor, settings)
         found[name] = error(layer.weight, made.weight, gram)
     return found
 
@@ -79,7 +77,7 @@ def measure_errors(*, anew: bool) -> None:
             name=name, value=found["sparsegpt"] / found["sparsegpt alone"], unit="ratio",
             rival="SparseGPT without refit", rival_value=1.0, seeds=(SEED,), count=8192, command=COMMAND,
             note=f"held-out error ||X(W-W')||^2 / ||XW||^2: {told}; Gaussian weights, power-law inputs, 4 loud "
-            "channels, 8,192 calibration and 2,048 held-out tokens; with refit a tenth of the 8,192 chooses the step",
+            "channels, 8,192 calibration and 2,048 held-out tokens; a tenth of the 8,192 chooses how many steps",
         ).write()  # fmt: skip
 
 
