@@ -1,5 +1,6 @@
 """The Open Inference Protocol over gRPC, with typed and with raw contents."""
 
+import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,7 +16,7 @@ from pipelines.serve.engine import Answer
 from pipelines.serve.inference import Array, Tensor
 from pipelines.serve.messages import PACKAGE, SERVICE, Method, methods
 from pipelines.serve.options import Address
-from pipelines.serve.refusals import Refusal
+from pipelines.serve.refusals import Refusal, busy
 from pipelines.serve.service import Service, tell
 
 CODES = {
@@ -62,6 +63,7 @@ class Rpc:
             ValueError: the port cannot be had.
         """
         self.service, self.tokens, self.methods = service, tokens, methods()
+        self.closing = False
         limits = service.limits
         options = [
             ("grpc.max_receive_message_length", limits.body_bytes),
@@ -88,15 +90,23 @@ class Rpc:
         await self.server.start()
 
     async def stop(self, seconds: float) -> None:
-        """Take no more, and wait so long for what was taken to be answered."""
+        """Take no more, and wait so long for what was taken to be answered.
+
+        gRPC cancels what comes while it stops, as if it had been taken. So whoever still asks is first told to ask
+        elsewhere.
+        """
+        self.closing = True
+        await asyncio.sleep(self.service.limits.linger_seconds)
         await self.server.stop(seconds)
 
     def _holder(self, name: str, context: Context) -> str:
         """Return who asks.
 
         Raises:
-            Refusal: 401, no token that is known.
+            Refusal: 401, no token that is known; 503, the server ends.
         """
+        if self.closing:
+            raise busy(1, "the server ends; ask another one")
         if self.tokens is None or name in {"ServerLive", "ServerReady"}:
             return address_of(context.peer())
         given = dict(context.invocation_metadata() or ()).get("authorization", "")

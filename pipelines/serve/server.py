@@ -104,14 +104,15 @@ class Server(uvicorn.Server):
         await asyncio.gather(*stopping)
 
     async def _take_last(self, listening: socket.socket) -> None:
-        """Close a listening socket, after taking every connection that the system made on it."""
+        """Stop listening, after taking every connection that the system made meanwhile."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(listening.fileno())
         last: list[socket.socket] = []
         with contextlib.suppress(OSError):
             while True:
                 last.append(listening.accept()[0])
-        listening.close()
+        for server in self.servers:
+            server.close()
         for held in last:
             held.setblocking(False)  # noqa: FBT003  the standard library's own
             with contextlib.suppress(OSError):
@@ -141,12 +142,15 @@ def bind(address: Address) -> socket.socket:
     Raises:
         ValueError: the host or the port cannot be had.
     """
+    if not 0 <= address.port < 2**16:
+        raise ValueError(f"port {address.port}: no port number; expected 0 (a free one) to {2**16 - 1}")
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
         return socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
-    except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or "no port number"
-        raise ValueError(f"port {address.port} of {address.host}: {why}; name another --port or --host") from None
+    except OSError as error:
+        raise ValueError(
+            f"port {address.port} of {address.host}: {error.strerror}; name another --port or --host"
+        ) from None
 
 
 def files(number: int) -> None:
