@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := ehr robust compress pipelines
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-cpu test-fuzz check format bench bench-compress bench-documents bench-scale figures docs build clean
+.PHONY: help install demo test test-slow test-cpu test-runtimes test-fuzz check format bench bench-compress bench-documents bench-scale figures docs build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ test-fuzz: $(STAMP) ## malformed requests against a server of the demo's release
 	rm -rf runs/fuzz && $(PYTHON) -m venv runs/fuzz
 	runs/fuzz/bin/python -m pip install --quiet schemathesis
 	$(BIN)/python -m tests.benchmarks.scale.fuzz
+
+test-runtimes: $(STAMP) ## the same packed files in onnxruntime 1.20.1 to the newest, each in its own environment
+	$(BIN)/python -m tests.benchmarks.compress.runtimes
 
 check: $(STAMP) ## formatting, lint, import directions, types, dependencies, dead code, spelling
 	$(BIN)/ruff format --check .

@@ -9,7 +9,13 @@ from tests.benchmarks.harness import ROOT
 
 TOPICS = {
     "main": ("prepare", "quality", "packing", "demo", "scoring", "exporting"),
-    "compress": ("compress.sparsegpt", "compress.quality", "compress.sweep"),
+    "compress": (
+        "compress.sparsegpt",
+        "compress.quality",
+        "compress.sweep",
+        "compress.latency",
+        "compress.runtimes",
+    ),
     "documents": (
         "documents.generated",
         "documents.multitask",
