@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := ehr robust compress pipelines
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-cpu test-runtimes test-fuzz check format bench bench-compress bench-documents bench-scale figures docs build clean
+.PHONY: help install demo test test-slow test-cpu test-runtimes test-fuzz test-clients rival proto check format bench bench-compress bench-documents bench-scale figures docs build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,21 @@ test-fuzz: $(STAMP) ## malformed requests against a server of the demo's release
 
 test-runtimes: $(STAMP) ## the same packed files in onnxruntime 1.20.1 to the newest, each in its own environment
 	$(BIN)/python -m tests.benchmarks.compress.runtimes
+
+runs/clients/bin/python:
+	$(PYTHON) -m venv runs/clients
+	runs/clients/bin/python -m pip install --quiet 'tritonclient[http,grpc]' grpcio-tools
+
+test-clients: $(STAMP) runs/clients/bin/python ## Triton's client against the server, and its memory over 100,000 requests
+	$(BIN)/python -m pytest -q -m slow --timeout 3600 tests/pipelines/serve/test_clients.py
+
+rival: ## MLServer in runs/mlserver, for the benchmark of serving
+	$(PYTHON) -m venv runs/mlserver
+	# With a later uvloop MLServer's processes end as they start.
+	runs/mlserver/bin/python -m pip install --quiet mlserver==1.7.1 'onnxruntime==1.31.*' 'uvloop<0.22'
+
+proto: runs/clients/bin/python ## compile pipelines/serve/inference.proto again
+	cd pipelines/serve && ../../runs/clients/bin/python -m grpc_tools.protoc -I . --descriptor_set_out=inference.binpb inference.proto
 
 check: $(STAMP) ## formatting, lint, import directions, types, dependencies, dead code, spelling
 	$(BIN)/ruff format --check .

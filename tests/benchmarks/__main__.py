@@ -23,7 +23,7 @@ TOPICS = {
         "documents.infotabs",
         "documents.compressed",
     ),
-    "scale": ("scale.ddp", "scale.resume", "scale.ray", "scale.prepare", "scale.fuzz"),
+    "scale": ("scale.ddp", "scale.resume", "scale.ray", "scale.prepare", "scale.fuzz", "scale.serving"),
 }
 
 
