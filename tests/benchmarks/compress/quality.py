@@ -48,7 +48,8 @@ def compared(name: str, method: str, *, anew: bool) -> Compared:
         measured(verb("export", run, release, *again))
     files = {
         "compressed": made(verb("export", run, release), release),
-        "dense": made(verb("export", model.run, RUNS / name / "release-fp32"), RUNS / name / "release-fp32"),
+        # The demo leaves one.
+        "dense": made(verb("export", model.run, model.run.parent / "release"), model.run.parent / "release"),
     }
     cohort = open_cohort(model.cohort)
     asked = questions_of(cohort, SPLIT)
