@@ -23,7 +23,15 @@ TOPICS = {
         "documents.infotabs",
         "documents.compressed",
     ),
-    "scale": ("scale.ddp", "scale.resume", "scale.ray", "scale.prepare", "scale.fuzz", "scale.serving"),
+    "scale": (
+        "scale.ddp",
+        "scale.resume",
+        "scale.ray",
+        "scale.prepare",
+        "scale.fuzz",
+        "scale.serving",
+        "scale.monitoring",
+    ),
 }
 
 

@@ -15,7 +15,7 @@ from tests.faults.kill import digests
 
 FILES = {
     *("model.onnx", "manifest.json", "vocabulary.json", "outcomes.yaml", "calibration.json", "quality.json"),
-    *("golden.parquet", "golden.json", "card.md", "card.json", "SHA256SUMS", "sbom.json"),
+    *("golden.parquet", "golden.json", "card.md", "card.json", "SHA256SUMS", "sbom.json", "digest.json"),
     *("triton/anamnesis/config.pbtxt", "triton/anamnesis/1/model.onnx"),
 }
 

@@ -25,8 +25,8 @@ from tests.benchmarks.harness import ROOT, RUNS, Figure, records
 
 COMMAND = "python -m tests.benchmarks.scale.monitoring"
 DEMO = ROOT / "runs" / "demo"
-DRAWS, SIZE, SEED = 60, 200, 1007
-"""Draws of patients, patients of a draw, and the seed of the fresh cohort, another than the demo's."""
+PATIENTS, DRAWS, SIZE, SEED = 20_000, 80, 200, 2
+"""Patients of the fresh cohort, draws of them, patients of a draw, and a seed that is not the demo's."""
 LAB, FEED, UNIT = "LOINC//718-7", "LOINC//", 0.6206
 """Haemoglobin from g/dL to mmol/L, which no plausible range forbids, and the prefix of laboratory results."""
 
@@ -110,7 +110,7 @@ def counted(release: Release, shift: Callable[[pl.DataFrame], pl.DataFrame] | No
     """Return FEATURES of all fresh patients after a shift."""
     how = reading(release.vocabulary)
     found: list[pl.DataFrame] = []
-    for file in sorted((records(DRAWS * SIZE * 5 // 4, SEED) / "data").glob("*.parquet")):
+    for file in sorted((records(PATIENTS, SEED) / "data").glob("*.parquet")):
         events = pl.read_parquet(file)
         altered = events if shift is None else shift(events)
         found.append(digest.features(altered, times_of(altered), how))
