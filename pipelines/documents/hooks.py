@@ -1,5 +1,6 @@
 """What training and export take by class_path: an objective over moved embeddings, and a compression (torch)."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -82,9 +83,14 @@ class DynamicInt8:
 
         kinds = ["MatMul", "Gemm", *(["Gather"] if self.embeddings else [])]
         made = path.with_suffix(".int8.partial")
-        quantize_dynamic(
-            path, made, op_types_to_quantize=kinds, per_channel=self.per_channel, weight_type=QuantType.QInt8
-        )
+        # It would have the file prepared by another of its tools, which changes nothing here.
+        logging.disable(logging.WARNING)
+        try:
+            quantize_dynamic(
+                path, made, op_types_to_quantize=kinds, per_channel=self.per_channel, weight_type=QuantType.QInt8
+            )
+        finally:
+            logging.disable(logging.NOTSET)
         made.rename(path)
 
 

@@ -26,9 +26,9 @@ from tests.benchmarks.harness import ROOT, Figure
 COMMAND = "python -m tests.benchmarks.documents.infotabs"
 DATA = ROOT.parent / "shared" / "data" / "infotabs"
 OPTIONS = {"E": "it is true", "N": "it may be true", "C": "it is false"}
-TABLES, TUNING = 450, 60
+TABLES, TUNING = 400, 60
 """Training tables that are read, and those among them that settings and epochs are chosen on."""
-RATES, EPOCHS, SEEDS = (1e-3, 3e-3), 10, (0, 1)
+RATES, EPOCHS, SEEDS = (1e-3, 3e-3), 6, (0, 1)
 BATCH, RESAMPLES = 8, 1000
 WINDOW = Window(length=256, overlap=32, max_chunks=1)
 """The longest tables are cut at 254 tokens; the share is stated."""
