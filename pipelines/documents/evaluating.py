@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines import artefacts
-from pipelines.documents import baselines, evaluation, predictions, schema, scoring, temperature
+from pipelines.documents import baselines, evaluation, predictions, report, schema, scoring, temperature
 from pipelines.documents.corpus import HELD_OUT, TRAIN, TUNING, Corpus, open_corpus
 from pipelines.progress import say
 
@@ -92,15 +92,15 @@ def windows_of(window: Mapping[str, int], tokens: int, special: int) -> int:
     return 1 + max(0, (tokens - content) // (content - window["overlap"]))
 
 
-def of_release(release: Path, corpus: Corpus, rows: pl.DataFrame) -> dict[str, Floats]:
-    """Return the probabilities of a release as scoring gives them, f64 [N, C]."""
+def of_release(release: Path, corpus: Corpus, rows: pl.DataFrame) -> tuple[dict[str, Floats], pl.DataFrame]:
+    """Return the probabilities of a release as scoring gives them, f64 [N, C], and its predictions with evidence."""
     known(artefacts.read_manifest(release, "document_release"), corpus, release)
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "rows.parquet", Path(folder) / "predictions"
         rows.select("document_id", "group_id", "text_type", "text").write_parquet(source)
         scoring.score(release, source, target, workers=1)
         held = predictions.scan(target)
-        return {"reader": predictions.aligned(held, rows, corpus.catalogue)}
+        return {"reader": predictions.aligned(held, rows, corpus.catalogue)}, held.collect()
 
 
 def known(manifest: Mapping[str, Any], corpus: Corpus, path: Path) -> None:
@@ -142,8 +142,12 @@ def evaluate(
     """
     artefacts.refuse_existing(target, overwrite=overwrite)
     rows = rows_to_score(corpus, split)
-    kind = artefacts.kind_of(model)
-    probability = (of_run if kind == "reader" else of_release)(model, corpus, rows)
+    kind, digest = artefacts.kind_of(model), artefacts.digest(model / artefacts.MANIFEST)
+    if kind == "reader":
+        probability = of_run(model, corpus, rows)
+        made = predictions.from_matrix(rows, probability["reader"], corpus.catalogue, digest)
+    else:
+        probability, made = of_release(model, corpus, rows)
     probability |= rivals(corpus, rows)
     found = evaluation.evaluate(
         rows,
@@ -156,9 +160,9 @@ def evaluate(
     with artefacts.build(target, overwrite=overwrite) as folder:
         found.scores.write_parquet(folder / "scores.parquet")
         artefacts.write_bytes(folder / "scores.csv", found.scores.write_csv().encode())
-        digest = artefacts.digest(model / artefacts.MANIFEST)
-        made = predictions.from_matrix(rows, probability["reader"], corpus.catalogue, digest)
         made.write_parquet(folder / "predictions.parquet")
+        told = page(found, rows, made, corpus, {"Model": digest[:12], "Split": split}, evidence=kind != "reader")
+        artefacts.write_bytes(folder / "report.html", told.encode())
         artefacts.write_manifest(
             folder,
             "document_report",
@@ -172,6 +176,37 @@ def evaluate(
     if found.skipped:
         say(f"note: {len(found.skipped)} tasks lack an option in split {split} and are not scored")
     return found.scores
+
+
+def page(
+    found: evaluation.Evaluation,
+    rows: pl.DataFrame,
+    made: pl.DataFrame,
+    corpus: Corpus,
+    facts: Mapping[str, str],
+    *,
+    evidence: bool,
+) -> str:
+    """Return the report as HTML, with some passages and where the reader looked."""
+    notes: list[str] = []
+    if corpus.manifest["split"] == "official":
+        notes.append(
+            "The split is the published one: leaky, since every contract stands on each side for some question."
+        )
+    if found.skipped:
+        notes.append(f"{len(found.skipped)} tasks lack an option among these rows and have no minority AUPR.")
+    if not evidence:
+        notes.append("This is a run: export it and evaluate the release to see where it looked.")
+    counted = {"Rows": f"{len(rows):,}", "Groups": f"{rows['group_id'].n_unique():,}"}
+    return report.render(
+        report.Content(
+            "Questions over documents",
+            [*facts.items(), *counted.items(), ("Questions", f"{len(set(corpus.catalogue.parents)):,}")],
+            notes,
+            found.scores,
+            report.passages(rows, made, corpus.catalogue),
+        )
+    )
 
 
 def show(scores: pl.DataFrame) -> None:

@@ -27,24 +27,22 @@ CATALOGUE = checked(
 
 def rows(groups=20):
     made = [
-        [
-            f"n{at}",
-            f"p{at}",
-            f"{TEXT} {at}",
-            "social",
-            question.id,
-            question.subquestion,
-            question.options[label],
-            label,
-            question.category,
-            "main",
-            "test",
-            f"x row {2 * at}",
-        ]
+        {
+            **dict.fromkeys(DOCUMENTS, "x"),
+            "document_id": f"n{at}",
+            "group_id": f"p{at}",
+            "text": f"{TEXT} {at}",
+            "text_type": "social",
+            "id": question.id,
+            "answer": question.options[label],
+            "label": label,
+            "category": question.category,
+            "data_type": "main",
+        }
         for at in range(groups)
         for question, label in zip(CATALOGUE.questions, (int(at % 4 == 0), int(at % 5 == 0)), strict=True)
     ]
-    return pl.DataFrame(made, schema=DOCUMENTS, orient="row")
+    return pl.DataFrame(made, schema=DOCUMENTS)
 
 
 def predicted(frame, spans):
