@@ -13,7 +13,7 @@ from pipelines.documents.corpus import DOCUMENTS_FILE, write_catalogue
 from pipelines.documents.exporting import export
 from pipelines.documents.hooks import DynamicInt8, PrunedEncoder
 from pipelines.documents.temperature import Calibration
-from tests.benchmarks.documents.generated import cohort, model_of, short, trained, training_corpus
+from tests.benchmarks.documents.generated import cohort, model_of, trained, training_corpus
 from tests.benchmarks.harness import RUNS, Figure
 
 COMMAND = "python -m tests.benchmarks.documents.compressed"
@@ -56,7 +56,7 @@ def main() -> int:
     shutil.rmtree(folder, ignore_errors=True)
     run, corpus = run_of(folder)
     made, documents = cohort(GROUPS, 10 * SEED + 3, abridged=0, counterfactual=0)
-    rows = short(documents.filter(~pl.col("far"))).drop("far")
+    rows = documents.filter(~pl.col("far")).drop("far")
     source = folder / "rows.parquet"
     rows.select("document_id", "group_id", "text_type", "text").write_parquet(source)
     probability, size = {}, {}
