@@ -38,7 +38,7 @@ def histogram(reference: Counts, seen: Counts, title: str) -> str:
     """Draw two groups bin by bin, as shares of each."""
     names = [f"≤ {short(cut)}" for cut in reference.cuts] + [f"> {short(reference.cuts[-1])}"]
     before, now, names = trimmed(shares(reference), shares(folded(seen, reference.cuts)), names)
-    width, height, left, low = 560, 190, 40, 150
+    width, height, left, low = 400, 190, 46, 150
     most = max(0.01, *before, *now)
     step = (width - left - 10) / len(names)
     drawn = [grid(left, width, low, most)]
@@ -49,7 +49,7 @@ def histogram(reference: Counts, seen: Counts, title: str) -> str:
                 f'<rect x="{left + (i + shift) * step:.1f}" y="{low - tall:.1f}" width="{0.42 * step:.1f}" '
                 f'height="{tall:.1f}" fill="{colour}"/>'
             )
-        if i % math.ceil(len(names) / 9) == 0:
+        if i % math.ceil(len(names) / 6) == 0:
             drawn.append(text(left + (i + 0.5) * step, low + 16, names[i], anchor="middle"))
     return svg(width, height, title, drawn)
 
@@ -87,7 +87,7 @@ def scatter(asked: Sequence[Question], alarms: set[str], title: str) -> str:
         x, y = left + place(held.share) * (size - 10 - left), low - place(held.seen_share) * (low - 10)
         colour, radius = (ALARM, 4) if held.name in alarms else (NOW, 2.5)
         drawn.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{colour}" fill-opacity="0.6"/>')
-    return svg(size, low + 30, title, drawn)
+    return svg(size + 16, low + 30, title, drawn)
 
 
 def reliability(found: Reliability, title: str) -> str:
@@ -110,7 +110,7 @@ def reliability(found: Reliability, title: str) -> str:
         top, bottom = at(0, float(upper))[1], at(0, float(lower))[1]
         drawn.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top:.1f}" y2="{bottom:.1f}" stroke="{NOW}"/>')
         drawn.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{NOW}"/>')
-    return svg(size, low + 26, title, drawn)
+    return svg(size + 16, low + 26, title, drawn)
 
 
 def text(x: float, y: float, content: str, *, anchor: str) -> str:

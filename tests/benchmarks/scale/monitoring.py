@@ -73,7 +73,7 @@ def code_dropout(events: pl.DataFrame) -> pl.DataFrame:
 def history_truncation(events: pl.DataFrame) -> pl.DataFrame:
     """Keep the last 30 % of each patient's days with events (severity 3 of EHR-C)."""
     day = pl.col("time").dt.date()
-    place = day.rank("dense").over("subject_id") / day.n_unique().over("subject_id")
+    place = day.rank("dense").over("subject_id") / day.rank("dense").max().over("subject_id")
     early = events.with_columns(pl.when(~fixed(events)).then(pl.col("time")).alias("time")).select(place > 0.7)
     return events.filter(fixed(events) | early.to_series().fill_null(value=True))
 

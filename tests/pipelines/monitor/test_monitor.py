@@ -73,9 +73,10 @@ def test_a_lost_feed_is_found(chain, tmp_path):
 def test_codes_of_the_house_are_found_and_rare_ones_stay_out_of_files(chain, tmp_path):
     local = pl.when(pl.col("code") == "ICD10CM//J06.9").then(pl.lit("LOCAL//cold"))
     rare = pl.when((pl.col("code") == "ICD10CM//R05") & (pl.col("subject_id") < 5)).then(pl.lit("NOTE//her name"))
-    source = scored(
-        chain, tmp_path, lambda frame: frame.with_columns(rare.otherwise(local.otherwise(pl.col("code"))).alias("code"))
-    )
+    code = rare.otherwise(local.otherwise(pl.col("code"))).alias("code")
+    borne = tmp_path / "quality.yaml"
+    borne.write_text("unknown_codes: 0.5\n")
+    source = scored(chain, tmp_path, lambda frame: frame.with_columns(code), quality=borne)
     assert run(chain, source, tmp_path / "report") == 3
     assert {("unknown", "share"), ("code", "ICD10CM//J06.9")} & alarms(tmp_path / "report")
     for path in [source / "digest.json", *(tmp_path / "report").iterdir()]:
