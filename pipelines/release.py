@@ -24,7 +24,7 @@ from ehr.vocabulary import Vocabulary
 from pipelines import artefacts, card, golden, shipping, signature
 from pipelines.signature import SIGNATURE, SUMS
 
-MODEL = "model.onnx"
+MODEL, DIGEST = "model.onnx", "digest.json"
 POSITIONS = 4096
 """Positions of one call: rows times length. Every call of a length has the same shape, padded with empty rows, so
 that what a patient's score is, to the last bit, does not hang on who else is in the call."""
@@ -209,6 +209,8 @@ def recalibrated(
         model = calibrate(onnx.load_model(str(release.path / MODEL)), calibration._asdict())
         artefacts.write_bytes(folder / MODEL, model.SerializeToString(deterministic=True))
         artefacts.write_json(folder / "calibration.json", calibrations.to_json(calibration))
+        if (folder / DIGEST).is_file():
+            forget_answers(folder / DIGEST)
         told = json.loads((release.path / "card.json").read_text(encoding="utf-8"))
         told = card.recalibrated(told, facts, report)
         artefacts.write_json(folder / "card.json", told)
@@ -220,3 +222,11 @@ def recalibrated(
         artefacts.write_manifest(folder, "release", **{**kept, "recalibrated": {"from": origin, **facts}})
         write_sums(folder)
         open_release(folder)
+
+
+def forget_answers(path: Path) -> None:
+    """Take probabilities and performance out of a digest: they are those of another calibration."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for held in content["moments"].values():
+        held["tables"].pop("probability", None)
+    artefacts.write_json(path, {**content, "performance": []})
