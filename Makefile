@@ -23,11 +23,12 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## the main job on a simulated cohort: prepare, pretrain, fine-tune, evaluate, export, score
 	$(BIN)/anamnesis demo --output runs/demo
 
-test: $(STAMP) ## fast tests
-	$(BIN)/python -m pytest -q
+# One thread a process: processes whose threads wait for each other on busy cores take many times as long.
+test: $(STAMP) ## fast tests, a process a core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 test-slow: $(STAMP) ## long tests: faults, leaks, environments
-	$(BIN)/python -m pytest -q -m slow --timeout 3600
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow --timeout 3600
 
 test-cpu: $(STAMP) ## score the demo cohort in an environment of core and cpu extras alone, without torch
 	rm -rf runs/cpu && $(PYTHON) -m venv runs/cpu
@@ -47,7 +48,7 @@ runs/clients/bin/python:
 	runs/clients/bin/python -m pip install --quiet 'tritonclient[http,grpc]' grpcio-tools
 
 test-clients: $(STAMP) runs/clients/bin/python ## Triton's client against the server, and its memory over 100,000 requests
-	$(BIN)/python -m pytest -q -m slow --timeout 3600 tests/pipelines/serve/test_clients.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow --timeout 3600 tests/pipelines/serve/test_clients.py
 
 rival: ## MLServer in runs/mlserver, for the benchmark of serving
 	$(PYTHON) -m venv runs/mlserver

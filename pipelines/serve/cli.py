@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--tls-certificate", type=Path, help="PEM")
     made.add_argument("--tls-key", type=Path, help="PEM")
+    made.add_argument("--key", type=Path, help="public key, PEM; a release that is not signed with it is refused")
     made.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     made.add_argument("--workers", type=int, help="calls of the model at a time (default: all cores / --threads)")
     made.add_argument("--threads", type=int, default=1, help="threads of one call (default: 1)")
@@ -80,6 +81,7 @@ def main(argv: Sequence[str]) -> int:
             tokens=given.token_file,
             anyone=given.no_token,
             thresholds=given.thresholds,
+            signed=given.key,
             device=given.device,
             workers=given.workers,
             threads=given.threads,

@@ -36,6 +36,8 @@ class Options:
     """Other machines may ask without a token."""
     thresholds: Path | None = None
     """File of probabilities above which CDS cards are shown; None: no cards."""
+    signed: Path | None = None
+    """Public key that the release has to be signed with; None: any release."""
     device: str = "cpu"
     """cpu or cuda."""
     workers: int | None = None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pipelines import score, signature
 from pipelines.export import export
 from pipelines.release import open_release, write_sums
+from pipelines.serve import cli as serve
 
 
 def openssl(*words):
@@ -116,6 +117,11 @@ def test_what_is_no_key(folder, keys, tmp_path):
     (tmp_path / "no.pem").write_text("none")
     with pytest.raises(ValueError, match="not a public key in PEM"):
         signature.verify(folder, tmp_path / "no.pem")
+
+
+def test_serve_refuses_what_is_not_signed_with_the_key(chain, keys):
+    with pytest.raises(ValueError, match="asks for a signed release"):
+        serve.main([str(chain.release), "--port", "0", "--key", str(keys[1])])
 
 
 def test_score_refuses_what_is_not_signed_with_the_key(chain, keys, tmp_path):
