@@ -18,6 +18,7 @@ TOPICS = {
     ),
     "documents": (
         "documents.generated",
+        "documents.long",
         "documents.multitask",
         "documents.encoding",
         "documents.infotabs",

@@ -1,5 +1,7 @@
 """The network: packed is unpacked, nothing leaks, order in a visit is nothing, weights survive a round trip."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -235,7 +237,13 @@ def test_weights_survive_saving_and_loading(model, tmp_path):
     for (name, one), (same, two) in zip(model.state_dict().items(), loaded.state_dict().items(), strict=True):
         assert name == same
         assert torch.equal(one, two), name
-    assert torch.equal(answers(model, [[sample(12)]], 12), answers(loaded, [[sample(12)]], 12))
+    # Weights read from a file lie behind its header, at addresses that are no multiple of a vector's width, and sums
+    # then run in another order: answers are equal to the bit only from the same places.
+    moved = copy.deepcopy(loaded)
+    for parameter in moved.parameters():
+        parameter.data = parameter.data.clone()
+    assert torch.equal(answers(model, [[sample(12)]], 12), answers(moved, [[sample(12)]], 12))
+    assert torch.allclose(answers(model, [[sample(12)]], 12), answers(loaded, [[sample(12)]], 12), rtol=0, atol=1e-5)
 
 
 def test_saving_twice_gives_the_same_bytes(model, tmp_path):

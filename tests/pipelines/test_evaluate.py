@@ -78,7 +78,7 @@ def elsewhere(chain, places, tmp_path_factory):
 
 
 def sums(folder):
-    return {file.name: digest(file) for file in folder.iterdir()}
+    return {file.relative_to(folder).as_posix(): digest(file) for file in folder.rglob("*") if file.is_file()}
 
 
 def labels_of(cohort, split):
@@ -137,7 +137,8 @@ def test_a_run_and_its_release_agree(of_run, of_release):
     for name in ("value", "lower", "upper"):
         ours, theirs = joined[name], joined[f"{name}_run"]
         assert (ours.is_null() == theirs.is_null()).all()
-        assert (ours - theirs).abs().max() <= 1e-4
+        # Slopes of so few patients are tens: 1e-4 of what is compared, 1e-4 itself for what lies below 1.
+        assert ((ours - theirs).abs() / theirs.abs().clip(lower_bound=1)).max() <= 1e-4
     assert joined.select((pl.col("count") == pl.col("count_run")).all()).item()
 
 

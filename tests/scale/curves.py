@@ -60,7 +60,7 @@ def losses(path: Path) -> list[float]:
     """Return the training loss of every step from a table of curves."""
     rows = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
     found = {int(step): float(value) for step, _, metric, value in rows if metric == "train/loss"}
-    assert sorted(found) == list(range(len(found)))
+    assert sorted(found) == list(range(len(found))), f"steps {sorted(found)}"
     return [found[step] for step in range(len(found))]
 
 
