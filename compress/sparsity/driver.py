@@ -13,7 +13,7 @@ from compress.report import CompressionReport, Layer
 from compress.sparsity.allocation import outliers, owl
 from compress.sparsity.collection import Forward, TokenMask, collect
 from compress.sparsity.hessians import Hessian, SingularHessian, error
-from compress.sparsity.matrix import Compressed, compress_matrix
+from compress.sparsity.matrix import Compressed, compress_matrix, factored_apart
 from compress.sparsity.settings import SparseGPT
 from compress.sparsity.sparsegpt import factored, fits, prune_group
 from compress.sparsity.store import Store
@@ -173,13 +173,13 @@ def prune_unit(
     for names in together(hessians, sparsity):
         hessian, layer_settings = hessians[names[0]], replace(settings, sparsity=sparsity[names[0]])
         try:
-            held = factored(hessian, settings)
+            held, apart = factored(hessian, settings), factored_apart(hessian, settings)
         except SingularHessian as problem:
             raise SingularHessian(f"layer {names[0]}: {problem}") from None
         dense = [as_matrix(unit.layers[name]).to(hessian.gram.dtype, copy=True) for name in names]
         pruned = prune_group(dense, held, layer_settings) if settings.method == "sparsegpt" else [None] * len(names)
         for name, weight, found in zip(names, dense, pruned, strict=True):
-            made = compress_matrix(weight, hessian, held, layer_settings, pruned=found)
+            made = compress_matrix(weight, hessian, held, layer_settings, pruned=found, apart=apart)
             set_matrix(unit.layers[name], made.weight)
             done[name] = tell(name, unit.layers[name], weight, hessian, held.damping, made, settings)
     return [done[name] for name in unit.layers], max(hessian.counted for hessian in hessians.values())

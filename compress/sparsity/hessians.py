@@ -164,13 +164,12 @@ def factor(hessian: Tensor, *, damping: float = 0.01, tries: int = 6) -> Factor:
     )
 
 
-def damped_alike(hessian: Tensor, like: Factor) -> Tensor:
-    """Return another Hessian of the same layer, damped as a factor's was."""
-    hessian = hessian.clone()
-    diagonal = torch.diagonal(hessian)
-    # An input that is 0 in these rows alone has to have an inverse too.
-    diagonal[diagonal == 0] = 1
-    diagonal += like.damping * diagonal.mean()
+def damped_more(factor: Factor, times: float) -> Tensor:
+    """Return a factor's Hessian with so many times its damping, [C, C]."""
+    hessian = factor.hessian.clone()
+    # The mean diagonal with damping is (1 + damping) times that without.
+    mean = torch.diagonal(hessian).mean() / (1 + factor.damping)
+    torch.diagonal(hessian).add_((times - 1) * factor.damping * mean)
     return hessian
 
 

@@ -8,10 +8,14 @@ import torch
 from torch import Tensor
 
 from compress.sparsity import grids, saliency
-from compress.sparsity.hessians import Factor, Hessian, damped_alike, error
+from compress.sparsity.hessians import Factor, Hessian, damped_more, error
+from compress.sparsity.hessians import factor as factor_of
 from compress.sparsity.refit import refit_matrix
 from compress.sparsity.settings import SparseGPT
 from compress.sparsity.sparsegpt import Pruned, fits, prune_matrix
+
+MORE_DAMPING = (1.0, 10.0)
+"""Times the damping of pruning, of which the refit takes what is better for rows held out: it has more to overfit."""
 
 
 class Compressed(NamedTuple):
@@ -21,8 +25,8 @@ class Compressed(NamedTuple):
         weight: [R, C], in the dtype it came in.
         mask: bool [R, C], True where kept.
         recovery: `refit` where it changed the weights, else `none`.
-        held_out_error: ||X(W - W')^T||^2 / ||XW^T||^2 on the rows held out, of weights refitted without them; NaN where
-            there were none.
+        held_out_error: ||X(W - W')^T||^2 / ||XW^T||^2 on the rows held out, of weights pruned and refitted without
+            them; NaN where there were none.
     """
 
     weight: Tensor
@@ -32,7 +36,13 @@ class Compressed(NamedTuple):
 
 
 def compress_matrix(
-    weight: Tensor, hessian: Hessian, factor: Factor, settings: SparseGPT, *, pruned: Pruned | None = None
+    weight: Tensor,
+    hessian: Hessian,
+    factor: Factor,
+    settings: SparseGPT,
+    *,
+    pruned: Pruned | None = None,
+    apart: Factor | None = None,
 ) -> Compressed:
     """Compress one matrix.
 
@@ -42,6 +52,7 @@ def compress_matrix(
         factor: of that Hessian.
         settings: allocation and propagation are not looked at.
         pruned: by SparseGPT, together with others of the same inputs; done here where None.
+        apart: the factor without the held-out rows; made here where None and needed.
 
     Raises:
         ValueError: the pattern does not fit the columns.
@@ -59,7 +70,7 @@ def compress_matrix(
     if settings.method not in ("sparsegpt", "wanda+refit") or not settings.refit_steps:
         return Compressed(sparse.to(weight.dtype), mask, "none")
     start = dense * mask if settings.bits else sparse
-    found, held_out_error = refitted(dense, start, mask, hessian, factor, settings)
+    found, held_out_error = refitted(dense, start, mask, hessian, (factor, apart), settings)
     if settings.bits is None:
         return Compressed(found.to(weight.dtype), mask, recovery(found, start), held_out_error)
     best = rounded(dense, found, sparse, mask, factor, settings)
@@ -67,27 +78,76 @@ def compress_matrix(
 
 
 def refitted(
-    dense: Tensor, start: Tensor, mask: Tensor, hessian: Hessian, factor: Factor, settings: SparseGPT
+    dense: Tensor,
+    start: Tensor,
+    mask: Tensor,
+    hessian: Hessian,
+    factors: tuple[Factor, Factor | None],
+    settings: SparseGPT,
 ) -> tuple[Tensor, float]:
-    """Refit on all rows, with as many steps as were best for held-out rows when these were left out.
+    """Refit on all rows, with the steps and the damping that were best for held-out rows when these were left out.
 
     Args:
         dense: [R, C].
         start: [R, C], on the support.
         mask: bool [R, C].
         hessian: with its held-out part.
-        factor: of all rows.
+        factors: of all rows, and of those not held out.
         settings: say how many steps at most.
 
     Returns:
-        Weights [R, C], and the held-out error of those that were fitted without the held-out rows.
+        Weights [R, C], and the held-out error of those that were pruned and fitted without the held-out rows.
     """
-    held, steps, lost = hessian.held_out, settings.refit_steps, math.nan
-    if held is not None and held.tokens and hessian.tokens:
-        judge, apart = held.normalised(), damped_alike(hessian.normalised(), factor)
-        tried = refit_matrix(dense, start, apart, steps=steps, mask=mask, held_out=judge)
-        steps, lost = tried.steps, error(dense, tried.weight, judge)
-    return refit_matrix(dense, start, factor.hessian, steps=steps, mask=mask).weight, lost
+    steps, times, lost = settings.refit_steps, MORE_DAMPING[0], math.nan
+    if held_apart(hessian):
+        steps, times, lost = tried(dense, start, mask, hessian, factors[1], settings)
+    damped = damped_more(factors[0], times)
+    return refit_matrix(dense, start, damped, steps=steps, mask=mask).weight, lost
+
+
+def held_apart(hessian: Hessian) -> bool:
+    """Tell whether there are rows held out, and others."""
+    return hessian.held_out is not None and bool(hessian.held_out.tokens and hessian.tokens)
+
+
+def factored_apart(hessian: Hessian, settings: SparseGPT) -> Factor | None:
+    """Return the factor of the rows that are not held out; None where no refit asks for it.
+
+    Raises:
+        SingularHessian: no damping helped.
+    """
+    if not settings.refit_steps or not held_apart(hessian):
+        return None
+    return factor_of(hessian.normalised(), damping=settings.damping, tries=settings.damping_tries)
+
+
+def tried(
+    dense: Tensor, start: Tensor, mask: Tensor, hessian: Hessian, apart: Factor | None, settings: SparseGPT
+) -> tuple[int, float, float]:
+    """Prune and refit without the held-out rows; a mask that has seen them would make refitting look worse than it is.
+
+    Returns:
+        Steps and times of damping that were best for the held-out rows, and their error.
+    """
+    assert hessian.held_out is not None
+    judge = hessian.held_out.normalised()
+    apart = apart or factored_apart(hessian, settings)
+    assert apart is not None
+    if settings.method == "sparsegpt":
+        pruned = prune_matrix(dense, apart, settings)
+        mask = pruned.mask & ~apart.dead
+        start = dense * mask if settings.bits else pruned.weight
+    found = [
+        (
+            refit_matrix(
+                dense, start, damped_more(apart, times), steps=settings.refit_steps, mask=mask, held_out=judge
+            ),
+            times,
+        )
+        for times in MORE_DAMPING
+    ]
+    best, times = min(found, key=lambda arm: min(arm[0].errors))
+    return best.steps, times, error(dense, best.weight, judge)
 
 
 def chosen(dense: Tensor, hessian: Hessian, settings: SparseGPT) -> Tensor:

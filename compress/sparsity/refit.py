@@ -12,7 +12,7 @@ from compress.sparsity.hessians import squared
 
 EVERY = 4
 """Steps after which held-out inputs are asked: asking costs as much as a step."""
-LEAST_GAIN = 1e-3
+LEAST_GAIN = 1e-4
 """Share by which the held-out error has to fall from one asking to the next for refitting to go on."""
 
 

@@ -1,6 +1,7 @@
 """What 50 % pruning costs, exported file against exported file: `python -m tests.benchmarks.compress.quality`."""
 
 import argparse
+import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from pipelines.answering import ask, open_model
 from pipelines.cohort import open_cohort
 from pipelines.samples import questions_of
 from tests.benchmarks.compress.models import NAMES, RUNS, trained
-from tests.benchmarks.harness import ROOT, Figure, measured, verb
+from tests.benchmarks.harness import ROOT, Figure, verb
 
 COMMAND = "python -m tests.benchmarks.compress.quality"
 METHODS = {"sparsegpt50": ROOT / "configs" / "compress" / "sparsegpt.yaml"}
@@ -31,7 +32,7 @@ class Compared(NamedTuple):
 def made(command: list[str], folder: Path) -> Path:
     """Run a verb whose artefact is not there."""
     if not (folder / "manifest.json").is_file():
-        print(measured(command).output, flush=True)
+        subprocess.run(command, cwd=ROOT, check=True)
     return folder
 
 
@@ -42,10 +43,10 @@ def compared(name: str, method: str, *, anew: bool) -> Compared:
     words = ("--config", METHODS[method], *again)
     run, release = folder / "run", folder / "release"
     if anew:
-        measured(verb("compress", model.run, model.cohort, run, *words))
+        subprocess.run(verb("compress", model.run, model.cohort, run, *words), cwd=ROOT, check=True)
     made(verb("compress", model.run, model.cohort, run, *words), run)
     if anew:
-        measured(verb("export", run, release, *again))
+        subprocess.run(verb("export", run, release, *again), cwd=ROOT, check=True)
     files = {
         "compressed": made(verb("export", run, release), release),
         # The demo leaves one.

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from compress.sparsity.hessians import Hessian, factor, squared
-from compress.sparsity.matrix import compress_matrix
+from compress.sparsity.hessians import Hessian, damped_more, error, factor, squared
+from compress.sparsity.matrix import MORE_DAMPING, compress_matrix
 from compress.sparsity.refit import refit_matrix
 from compress.sparsity.saliency import magnitude
 from compress.sparsity.settings import SparseGPT
@@ -90,3 +90,29 @@ def test_a_dead_input_stays_zero_through_the_refit():
         settings = SparseGPT(method=method, sparsity=0.1)
         found = compress_matrix(W, held, factored(held, settings), settings)
         assert (found.weight[:, 4] == 0).all()
+
+
+def test_the_error_told_of_held_out_rows_is_of_weights_that_never_saw_them():
+    """Few rows: what was pruned and refitted on all of them would look better on those held out."""
+    held = Hessian(COLUMNS, dtype=torch.float64, held_out=0.25)
+    held.update(oracle.inputs(48, COLUMNS, seed=3))
+    settings = SparseGPT(held_out=0.25)
+    found = compress_matrix(W, held, factored(held, settings), settings)
+    other = Hessian(COLUMNS, dtype=torch.float64)
+    other.gram, other.tokens = held.gram.clone(), held.tokens
+    apart = factored(other, settings)
+    alone = prune_matrix(W, apart, settings)
+    judge = held.held_out.normalised()
+    least = min(
+        min(refit_matrix(W, alone.weight, damped_more(apart, times), steps=20, mask=alone.mask, held_out=judge).errors)
+        for times in MORE_DAMPING
+    )
+    assert found.held_out_error == pytest.approx(least / squared(W, judge))
+    assert found.held_out_error > error(W, found.weight, judge)
+
+
+@pytest.mark.parametrize("damping", [0.01, 0.1])
+def test_more_damping(damping):
+    plain = factor(H.normalised(), damping=damping)
+    torch.testing.assert_close(damped_more(plain, 1.0), plain.hessian)
+    torch.testing.assert_close(damped_more(plain, 10.0), factor(H.normalised(), damping=10 * damping).hessian)
