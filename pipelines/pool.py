@@ -8,10 +8,9 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 PR_SET_PDEATHSIG = 1
-ENGINES = ("local", "ray")
 THREADS = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -26,14 +25,6 @@ def die_with_parent() -> None:
     """Ask the kernel to end this worker when its parent ends, even by SIGKILL."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-class Hands(Protocol):
-    """What does tasks, near or far."""
-
-    def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
-        """Yield function(task) in the order of tasks."""
-        ...
 
 
 class Pool:
@@ -86,28 +77,3 @@ def pool(workers: int) -> Generator[Pool]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def hands(engine: str, workers: int | None, *, most: int | None = None) -> Generator[Hands]:
-    """Yield what does the tasks.
-
-    Args:
-        engine: local, processes of this machine; ray, a Ray cluster.
-        workers: processes, or tasks at a time; all processors where None.
-        most: local processes are no more than this.
-
-    Raises:
-        ValueError: there is no such engine, or it is not installed.
-    """
-    if engine not in ENGINES:
-        raise ValueError(f"--engine {engine}: expected one of {', '.join(ENGINES)}")
-    if engine == "ray":
-        from pipelines.cluster import cluster
-
-        with cluster(workers) as found:
-            yield found
-        return
-    number = workers or cores()
-    with pool(number if most is None else min(number, max(1, most))) as found:
-        yield found

@@ -23,8 +23,8 @@ from ehr.sources.parts import Source
 from ehr.timelines import Shard
 from ehr.vocabulary import Vocabulary, merge
 from pipelines import artefacts, gates, passes, shards, tables
+from pipelines.hands import Hands, hands
 from pipelines.passes import Checked, CheckTask, Labelled, LabelTask, Plan, Tokenised
-from pipelines.pool import Hands, hands
 from pipelines.progress import Track, say
 
 PARTS = ("events", "timelines", "labels", "quality")

@@ -18,8 +18,8 @@ from ehr.sources.detect import open_source
 from ehr.sources.parts import Source
 from pipelines import artefacts, moments, scoring, shards
 from pipelines.closing import PLAN, finish
+from pipelines.hands import Hands, hands
 from pipelines.moments import LATEST, Moments
-from pipelines.pool import Hands, hands
 from pipelines.progress import Track, say
 from pipelines.release import Release, open_release
 from pipelines.scoring import ScoreTask

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines import artefacts, closing, scoring, shards
 from pipelines import score as verb
-from pipelines.pool import hands
+from pipelines.hands import hands
 from pipelines.release import open_release
 from tests.chain import write_records
 from tests.faults.kill import digests
