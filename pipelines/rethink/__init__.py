@@ -1,0 +1,1 @@
+"""Rethinking with retrieval: sampled paths vote with how well retrieved evidence supports their steps."""

@@ -1,0 +1,1 @@
+"""Rethinking over text: recorded or generated chains of thought, checked against a pool of facts."""
