@@ -13,7 +13,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from pipelines.artefacts import write_bytes
 
-LAST = "last.ckpt"
+LAST, NEXT = "last.ckpt", "next.ckpt"
 HEARD = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
@@ -56,12 +56,16 @@ class Resume(lightning.Callback):
 
     It writes between batches only: never behind the last batch of an epoch, never where validation is due. There
     Lightning's loops are half-way between two states, and a checkpoint would not go on exactly.
+
+    A step's row of the curves is written after this callback has run. So a checkpoint takes its name, and training
+    stops, only where the next batch begins: else whoever goes on from it would never see that row.
     """
 
     def __init__(self, folder: Path, *, every: int) -> None:
         """Set up; `every` counts optimizer steps."""
-        self.path, self.every = folder / LAST, every
+        self.path, self.fresh, self.every = folder / LAST, folder / NEXT, every
         self.saved, self.asked = 0, 0
+        self.waiting, self.stopping = False, False
         self.before: dict[int, Any] = {}
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
@@ -84,6 +88,24 @@ class Resume(lightning.Callback):
             raise KeyboardInterrupt
         self.asked = number
 
+    def on_train_batch_start(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,  # noqa: ARG002
+        batch: Any,  # noqa: ANN401, ARG002
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        """Let the checkpoint of the batch before count, whose row is written by now.
+
+        Raises:
+            Stopped: a signal asked for it.
+        """
+        if self.waiting and trainer.is_global_zero:
+            self.fresh.replace(self.path)
+        self.waiting = False
+        if self.stopping:
+            raise Stopped
+
     def on_train_batch_end(
         self,
         trainer: lightning.Trainer,
@@ -92,21 +114,21 @@ class Resume(lightning.Callback):
         batch: Any,  # noqa: ANN401, ARG002
         batch_idx: int,
     ) -> None:
-        """Write a checkpoint where one is due.
-
-        Raises:
-            Stopped: a signal asked for it.
-        """
+        """Write a checkpoint where one is due, under a name that nobody goes on from."""
         asked = bool(self.asked)
         if trainer.world_size > 1:
             asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
         due = asked or trainer.global_step >= self.saved + self.every
         if not due or (batch_idx + 1) % trainer.accumulate_grad_batches or at_edge(trainer, batch_idx):
             return
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.fresh)
         self.saved = trainer.global_step
-        if asked:
-            raise Stopped
+        self.waiting, self.stopping = True, asked
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
+        """Drop the checkpoint of the last batch: training is over."""
+        if trainer.is_global_zero:
+            self.fresh.unlink(missing_ok=True)
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:  # noqa: ARG002
         """Give the signals back."""
