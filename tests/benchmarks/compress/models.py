@@ -22,6 +22,8 @@ DEATHS = """outcomes:
     horizons_days: [30, 365]
     censor: never
 """
+EPOCHS = {"simulator": (3, 5), "physionet2012": (1, 3)}
+"""Of pretraining and of fine-tuning: PhysioNet's stays are six times as long as the simulator's records, and fewer."""
 NAMES = ("demo", "simulator", "physionet2012")
 
 
@@ -61,8 +63,10 @@ def train(name: str) -> Trained:
         outcomes.write_text(DEATHS, encoding="utf-8")
     once(verb("prepare", source, cohort, *prepare), cohort)
     demo = CONFIGS / "demo"
-    once(verb("pretrain", "--config", demo / "pretrain.yaml", "--cohort", cohort, "--output", pretrained), pretrained)
-    tuning = ("--cohort", cohort, "--pretrained", pretrained, "--output", tuned)
+    first, second = (("--trainer.max_epochs", str(epochs)) for epochs in EPOCHS[name])
+    learning = ("--cohort", cohort, "--output", pretrained, *first)
+    once(verb("pretrain", "--config", demo / "pretrain.yaml", *learning), pretrained)
+    tuning = ("--cohort", cohort, "--pretrained", pretrained, "--output", tuned, *second)
     once(verb("finetune", "--config", demo / "finetune.yaml", *tuning), tuned)
     return trained(name)
 
