@@ -21,7 +21,7 @@ class SparseGPT:
     """What becomes of columns that fill no group of m: an error, or they stay dense."""
     mask_block: int = 128
     """Columns whose mask is chosen at once; with a pattern, m at a time."""
-    update_block: int = 32
+    update_block: int = 64
     """Columns after which the rest of the matrix is updated; of these two, one divides the other."""
     damping: float = 0.01
     """Added to the diagonal of the Hessian, as a share of its mean."""

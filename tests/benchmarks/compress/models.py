@@ -23,7 +23,7 @@ DEATHS = """outcomes:
     censor: never
 """
 EPOCHS = {"simulator": (3, 5), "physionet2012": (1, 3)}
-"""Of pretraining and of fine-tuning: PhysioNet's stays are six times as long as the simulator's records, and fewer."""
+"""Of pretraining and of fine-tuning, so that each model is trained in minutes."""
 NAMES = ("demo", "simulator", "physionet2012")
 
 

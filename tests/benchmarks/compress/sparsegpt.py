@@ -119,7 +119,7 @@ def measure_rival(shapes: tuple[str, ...] = ("768x3072", "3072x768")) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     ratios, told = [], []
     for shape in shapes:
-        words = [*command, shape, "--rounds", str(ROUNDS if shape == shapes[0] else 3)]
+        words = [*command, shape, "--rounds", str(ROUNDS)]
         output = subprocess.run(words, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
         found = json.loads(output.splitlines()[-1])  # above it the package says what it has to say
         for pattern, held in found["agreement"].items():
