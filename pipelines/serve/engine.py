@@ -51,7 +51,8 @@ class Engine:
     """Runs a release for many requests at once.
 
     A worker that is free takes the piece that has waited longest, and with it as many of the same length as one call
-    holds. So an idle server answers at once, and a busy one fills its calls.
+    holds. So an idle server answers at once, and a busy one fills its calls. A request of more rows than one call holds
+    is divided, and its pieces go to as many workers as are free.
     """
 
     def __init__(self, release: Release, limits: Limits, *, workers: int = 1) -> None:
@@ -65,6 +66,7 @@ class Engine:
         self.release, self.limits = release, limits
         self.allowed = shapes.proven(release, release.max_tokens)
         self.together = not shapes.mixes(release)
+        self.most = {length: shapes.most(rows, length, together=self.together) for length, rows in self.allowed.items()}
         self.waiting = 0
         self.watch: Callable[[int, int], None] = lambda _rows, _length: None
         """Told the rows and length of every call."""
@@ -151,7 +153,7 @@ class Engine:
 
     def _queue(self, arrays: Arrays, length: int, loop: asyncio.AbstractEventLoop) -> list[Piece]:
         """Put a request's rows into the queue, cut to what one call holds."""
-        rows, most = len(arrays[0]), self.allowed[length][-1]
+        rows, most = len(arrays[0]), self.most[length]
         with self._change:
             if self._closing or self.waiting + rows > self.limits.queue_rows:
                 raise busy(self.retry_seconds())
@@ -180,7 +182,7 @@ class Engine:
     def _take(self) -> tuple[int, list[Piece]]:
         """Return the pieces of the next call, without those that nobody waits for any more."""
         length = min((held[0].number, length) for length, held in self._pieces.items() if held)[1]
-        held, most = self._pieces[length], self.allowed[length][-1]
+        held, most = self._pieces[length], self.most[length]
         pieces: list[Piece] = []
         rows = 0
         while held and rows + held[0].rows <= most and (self.together or not pieces):

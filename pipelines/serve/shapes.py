@@ -1,6 +1,6 @@
 """Rows of one call: the fixed shape of scoring, and smaller ones that give the same bits on this machine."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,9 @@ from pipelines.release import POSITIONS, Release
 MIXING = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul"})
 """Operators whose result for a row hangs on the other rows of the call."""
 SEED = 7
+CALL_POSITIONS = 1024
+"""Positions of one call, at most, where rows can be divided. What a layer hands to the next then stays in a core's own
+cache: more cost a tenth more a position, fewer cost more calls."""
 
 
 def full(length: int) -> int:
@@ -53,6 +56,19 @@ def proven_rows(release: Release, length: int) -> tuple[int, ...]:
         return all(np.array_equal(a, b[:count]) for a, b in zip(found, expected, strict=True))
 
     return (*(count for count in smaller if same(count)), rows)
+
+
+def most(allowed: Sequence[int], length: int, *, together: bool) -> int:
+    """Return the rows of one call, at most.
+
+    Args:
+        allowed: rows that calls of this length may have, ascending.
+        length: tokens of a row.
+        together: rows do not hang on each other, so that those of one request can be divided too.
+    """
+    if not together:
+        return allowed[-1]
+    return next((rows for rows in reversed(allowed) if rows * length <= CALL_POSITIONS), allowed[0])
 
 
 def random_call(release: Release, rows: int, length: int) -> tuple[npt.NDArray[Any], ...]:

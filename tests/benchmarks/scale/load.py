@@ -10,7 +10,7 @@ import numpy as np
 
 from tests.pipelines.serve import questions
 
-TOLERANCE = 1e-6
+TOLERANCE, TICK = 1e-6, 0.002
 
 
 class Exchange(NamedTuple):
@@ -61,13 +61,14 @@ class Line:
     def __init__(self, port: int) -> None:
         self.port, self.writer, self.reader = port, None, None
 
-    async def ask(self, request: bytes) -> tuple[int, bytes, bytes]:
-        """Send a request and return its answer; status 0 where none came."""
+    async def ask(self, request: bytes, sent: Callable[[], None] = lambda: None) -> tuple[int, bytes, bytes]:
+        """Send a request and return its answer, status 0 where none came; `sent` is called once it has gone out."""
         try:
             if self.writer is None:
                 self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
             self.writer.write(request)
             await self.writer.drain()
+            sent()
             answer = await read(self.reader)
         except (OSError, asyncio.IncompleteReadError) as error:
             self.close()
@@ -116,32 +117,54 @@ async def closed(port: int, work: Sequence[Exchange], *, lines: int, seconds: fl
 
 
 class Flood(NamedTuple):
-    """What an overload left: answers by kind, requests sent a second, and the longest wait."""
+    """What an overload left.
+
+    Attributes:
+        answers: by kind.
+        offered: requests a second that went out, over the time in which they did.
+        longest: seconds that one waited for its answer.
+        late: requests that no connection was free for when they were due.
+    """
 
     answers: Counter[str]
     offered: float
     longest: float
+    late: int
 
 
 async def flood(port: int, work: Sequence[Exchange], *, rate: float, lines: int, seconds: float) -> Flood:
-    """Send requests at a rate whatever comes back, over so many connections."""
+    """Send requests at a rate whatever comes back: each when it is due, over a connection that waits for no answer.
+
+    Args:
+        port: of the server.
+        work: requests, in turn.
+        rate: requests a second.
+        lines: connections, at most.
+        seconds: of sending.
+    """
     found: Counter[str] = Counter()
-    longest = 0.0
-    sent = 0
-    started = time.perf_counter()
+    # The one used last is taken first: no more are opened than are needed.
+    free = [Line(port) for _ in range(lines)]
+    times: list[float] = []
+    waits = [0.0]
+    late = 0
 
-    async def one(at: int) -> None:
-        nonlocal longest, sent
-        line, step = Line(port), lines / rate
-        due = started + at / rate
-        while due < started + seconds:
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            exchange, begun = work[at % len(work)], time.perf_counter()
-            sent += 1
-            found[judged(exchange, await line.ask(exchange.request))] += 1
-            longest = max(longest, time.perf_counter() - begun)
-            at, due = at + 1, max(due + step, time.perf_counter())
+    async def one(line: Line, exchange: Exchange) -> None:
+        begun = time.perf_counter()
+        found[judged(exchange, await line.ask(exchange.request, lambda: times.append(time.perf_counter())))] += 1
+        waits.append(time.perf_counter() - begun)
+        free.append(line)
+
+    started, number = time.perf_counter(), 0
+    async with asyncio.TaskGroup() as group:
+        while (now := time.perf_counter()) < started + seconds:
+            while number < int((now - started) * rate):
+                if free:
+                    group.create_task(one(free.pop(), work[number % len(work)]))
+                else:
+                    late += 1
+                number += 1
+            await asyncio.sleep(TICK)
+    for line in free:
         line.close()
-
-    await asyncio.gather(*(one(at) for at in range(lines)))
-    return Flood(found, sent / (time.perf_counter() - started), longest)
+    return Flood(found, len(times) / (max(times) - started), max(waits), late)

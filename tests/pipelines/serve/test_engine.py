@@ -90,6 +90,8 @@ def expected(arrays):
 def test_everyone_gets_their_own_answer(sizes, workers):
     model = Model()
     engine = Engine(release(model), Limits(queue_rows=10_000), workers=workers)
+    assert set(model.calls) > {(POSITIONS // length, length) for length in (64, 128)}
+    model.calls.clear()
     draw = np.random.default_rng(1)
     requests = [request(draw, rows, length) for rows, length in sizes]
 
@@ -103,7 +105,7 @@ def test_everyone_gets_their_own_answer(sizes, workers):
     finally:
         engine.close()
     assert engine.waiting == 0
-    assert all(rows * length <= POSITIONS and length in (64, 128) for rows, length in model.calls)
+    assert all(rows * length <= shapes.CALL_POSITIONS and length in (64, 128) for rows, length in model.calls)
 
 
 def test_requests_that_wait_share_a_call():
@@ -113,6 +115,24 @@ def test_requests_that_wait_share_a_call():
     assert [float(answer.logit[0, 0, 0]) for answer in found] == [float(expected(arrays)[0]) for arrays in requests]
     # The first went alone, the eight that waited meanwhile together.
     assert model.calls == [(1, 64), (8, 64)]
+
+
+def test_a_large_request_is_divided_where_rows_stand_alone():
+    draw = np.random.default_rng(3)
+    for operators, calls in (((), [(16, 64), (16, 64), (8, 64)]), (("DynamicQuantizeLinear",), [(40, 64)])):
+        model = Model()
+        engine = Engine(release(model, longest=64, operators=operators), Limits())
+        model.calls.clear()
+        arrays = request(draw, 40, 10)
+        assert np.array_equal(asyncio.run(engine.run(*arrays)).logit[:, 0, 0], expected(arrays))
+        engine.close()
+        assert model.calls == calls
+
+
+def test_where_only_large_calls_give_the_same_bits_they_are_used():
+    assert shapes.most((32, 64), 64, together=True) == 32
+    assert shapes.most((1, 2, 4), 512, together=True) == 2
+    assert shapes.most((1,), 4096, together=True) == 1
 
 
 def test_where_rows_mix_no_two_requests_share_a_call():
