@@ -12,6 +12,7 @@ TOPICS = {
     "compress": (
         "compress.sparsegpt",
         "compress.quality",
+        "compress.sizes",
         "compress.sweep",
         "compress.latency",
         "compress.runtimes",

@@ -52,7 +52,17 @@ def compared(name: str, method: str, *, anew: bool) -> Compared:
         # The demo leaves one.
         "dense": made(verb("export", model.run, model.run.parent / "release"), model.run.parent / "release"),
     }
-    cohort = open_cohort(model.cohort)
+    return answered(files, model.cohort)
+
+
+def answered(files: dict[str, Path], folder: Path) -> Compared:
+    """Ask both files of the same held-out patients.
+
+    Args:
+        files: releases, `compressed` and `dense`.
+        folder: the cohort.
+    """
+    cohort = open_cohort(folder)
     asked = questions_of(cohort, SPLIT)
     opened = {arm: open_model(path) for arm, path in files.items()}
     probability = {}
@@ -72,7 +82,7 @@ def compared(name: str, method: str, *, anew: bool) -> Compared:
     scores = table(slots, list(files))
     facts = opened["compressed"].manifest
     size = {arm: held.manifest["model_bytes"] for arm, held in opened.items()}
-    told = f"{facts['parameters']:,} parameters; files of {size['compressed']:,} and {size['dense']:,} bytes, both f32"
+    told = f"{facts['parameters']:,} parameters; files of {size['compressed']:,} and {size['dense']:,} bytes"
     return Compared(scores, len(draws.subject), told)
 
 
@@ -87,7 +97,7 @@ def write(name: str, method: str, found: Compared) -> None:
             upper=change["upper"], unit=metric.upper(), rival="the exported fp32 file", rival_value=0.0,
             count=found.patients, seeds=(SEED,), command=COMMAND,
             note=f"macro {arms['compressed']:.4f} against {arms['dense']:.4f}; 50 % of the weights in encoder and "
-            f"decoder blocks, without retraining; {found.told}; paired resamples of patients",
+            f"decoder blocks, without retraining; {found.told}, both f32; paired resamples of patients",
         ).write()  # fmt: skip
 
 
