@@ -17,6 +17,7 @@ import polars as pl
 
 from pipelines.release import open_release
 from tests.benchmarks.harness import ROOT, RUNS, Figure
+from tests.benchmarks.scale import rpcs
 from tests.benchmarks.scale.malformed import INFER, PLANTED, Seeds, Sent, requests
 from tests.pipelines.serve import questions
 from tests.pipelines.serve.hooks import call, response
@@ -25,7 +26,7 @@ from tests.pipelines.serve.servers import serving, stop
 COMMAND = "python -m tests.benchmarks.scale.fuzz"
 DEMO = ROOT / "runs" / "demo" / "release"
 TOOL = ROOT / "runs" / "fuzz" / "bin" / "schemathesis"
-NUMBER, SEED, CLIENTS, SECONDS = 12_800, 9, 24, 20.0
+NUMBER, CALLS, SEED, CLIENTS, SECONDS = 12_800, 4_000, 9, 24, 20.0
 # So many that 10,000 are refused: some of what is changed is still a right request, and is answered.
 LIMITS = ("--body-seconds", "1", "--header-seconds", "1", "--idle-seconds", "1", "--body-bytes", str(2**20))
 SHOWN = 5
@@ -153,6 +154,7 @@ def main() -> int:
     """Send, count, look into what is left, and write the figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--number", type=int, default=NUMBER)
+    parser.add_argument("--calls", type=int, default=CALLS, help="over gRPC")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--release", type=Path, default=DEMO)
     parser.add_argument("--examples", type=int, default=25, help="of schemathesis, an operation")
@@ -165,17 +167,20 @@ def main() -> int:
     folder.mkdir(parents=True)
     (folder / "key").write_bytes(secrets.token_bytes(32))
     audit = folder / "audit.jsonl"
-    with serving(given.release, folder, "--audit", audit, "--audit-key", folder / "key", *LIMITS) as server:
+    kept = ("--audit", audit, "--audit-key", folder / "key")
+    with serving(given.release, folder, "--grpc-port", 0, *kept, *LIMITS) as server:
         valid = seeds(given.release, server.url)
         before = {path: httpx.post(server.url + path, json=valid.bodies[path]).json() for path in ("/score", INFER)}
         found = asyncio.run(run(server.port, requests(valid, given.number, given.seed)))
+        right = rpcs.valid(open_release(given.release, trusted=True))
+        called = asyncio.run(rpcs.run(server.grpc_port, right, given.calls, given.seed))
         told = generated(server.url, given.examples)
         after = {path: httpx.post(server.url + path, json=valid.bodies[path]).json() for path in ("/score", INFER)}
         alive = server.process.poll() is None
         ended = stop(server.process)
         log = server.log.read_text(encoding="utf-8", errors="replace")
     left = [name for name, text in (("log", log), ("audit", audit.read_text(encoding="utf-8"))) if PLANTED in text]
-    return report(found, given, told, wrong=[*left, *crashes(alive, ended, log, before == after)])
+    return report(found, called, given, told, wrong=[*left, *crashes(alive, ended, log, before == after)])
 
 
 def crashes(alive: bool, ended: int, log: str, same: bool) -> list[str]:
@@ -185,27 +190,31 @@ def crashes(alive: bool, ended: int, log: str, same: bool) -> list[str]:
     return [name for name, wrong in {**facts, f"{told} errors in the log": told > 0}.items() if wrong]
 
 
-def report(found: Outcome, given: Any, told: str, wrong: list[str]) -> int:
+def report(found: Outcome, called: rpcs.Outcome, given: Any, told: str, wrong: list[str]) -> int:
     """Print what happened, write the figure, and return 1 where something went wrong."""
-    for (kind, status), count in sorted(found.statuses.items()):
-        print(f"{kind:<20} {status or 'closed':>6} {count:>6}")
-    for name, held in (("error", found.errors), ("leak", found.leaks)):
+    for (kind, status), count in (*sorted(found.statuses.items()), *sorted(called.codes.items())):
+        print(f"{kind:<20} {status or 'closed':>20} {count:>6}")
+    errors, leaked = [*found.errors, *called.errors], [*found.leaks, *called.leaks]
+    for name, held in (("error", errors), ("leak", leaked)):
         for sent in held[:SHOWN]:
             print(f"{name}: {sent.kind}: {sent.data[:300]!r} ... {sent.data[-200:]!r}", file=sys.stderr)
     total: Counter[str] = Counter()
     for (_, status), count in found.statuses.items():
         total["closed" if not status else "503" if status == 503 else f"{status // 100}xx"] += count
-    spread = ", ".join(f"{count:,} of {name}" for name, count in sorted(total.items()))
-    faults = f"{len(found.leaks)} answers with a planted word, {len(wrong)} other faults"
-    note = f"{given.number:,} requests, answers: {spread}; {faults}; {told}"
+    codes: Counter[str] = Counter()
+    for (_, code), count in called.codes.items():
+        codes[code] += count
+    spread, over = (", ".join(f"{n:,} of {name}" for name, n in sorted(held.items())) for held in (total, codes))
+    faults = f"{len(leaked)} answers with a planted word, {len(wrong)} other faults"
+    note = f"{given.number:,} requests, answers: {spread}; {given.calls:,} over gRPC: {over}; {faults}; {told}"
     print(note, *wrong, sep="\n")
-    errors = len(found.errors) + len(wrong) + ("exit code 0" not in told and TOOL.is_file())
+    number = len(errors) + len(wrong) + ("exit code 0" not in told and TOOL.is_file())
     if not given.dry:
         Figure(
-            name="serve.fuzz.server_errors", value=errors, unit="answers", command=COMMAND,
-            count=given.number - total["2xx"], seeds=(given.seed,), note=note,
+            name="serve.fuzz.server_errors", value=number, unit="answers", command=COMMAND,
+            count=given.number - total["2xx"] + given.calls - codes["OK"], seeds=(given.seed,), note=note,
         ).write()  # fmt: skip
-    return int(bool(errors or found.leaks))
+    return int(bool(number or leaked))
 
 
 if __name__ == "__main__":
