@@ -15,14 +15,15 @@ BEST = "best.safetensors"
 class Best(lightning.Callback):
     """Keeps the weights of the best validation, and stops training when there was none better for long."""
 
-    def __init__(self, folder: Path, *, monitor: str, mode: str, patience: int) -> None:
-        """Set up; `patience` counts validations, 0 never stops."""
+    def __init__(self, folder: Path, *, monitor: str, mode: str, patience: int, since: float = 0) -> None:
+        """Set up; `patience` counts validations, 0 never stops; validations before the step `since` do not count."""
         self.path, self.monitor, self.sign, self.patience = folder / BEST, monitor, 1 if mode == "max" else -1, patience
+        self.since = since
         self.best, self.step, self.worse = float("-inf"), -1, 0
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Compare, and keep or count."""
-        if trainer.sanity_checking:
+        if trainer.sanity_checking or trainer.global_step < self.since:
             return
         value = self.sign * float(trainer.callback_metrics[self.monitor])
         if value > self.best:
