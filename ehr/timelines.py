@@ -77,7 +77,10 @@ def build(events: pl.DataFrame, vocabulary: Vocabulary) -> pa.Table:
 
     keep = ~np.array(match(names, vocabulary.settings.exclude), dtype=bool)[position]
     if vocabulary.settings.deduplicate:
-        keep &= first_in_visit(starts, visit, token, keep, vocabulary.size)
+        once = first_in_visit(starts, visit, token, keep, vocabulary.size)
+        if vocabulary.settings.changes:
+            once |= changed(starts, visit, token, keep, vocabulary.bare())
+        keep &= once
     kept = np.flatnonzero(keep)
     run, time = run[kept], time[kept]
     age = np.where(time == STATIC, 0, time - birth[run]) / DAY
@@ -168,6 +171,29 @@ def first_in_visit(starts: Bools, visit: Ints, token: npt.NDArray[np.int32], kee
     rows = np.flatnonzero(keep)
     first[rows] = pl.Series(group[rows] * size + token[rows]).is_first_distinct().to_numpy()
     return first
+
+
+def changed(starts: Bools, visit: Ints, token: npt.NDArray[np.int32], keep: Bools, bare: Ints) -> Bools:
+    """Mark tokens whose code stood in the same visit before, last with another value, among the rows that are kept.
+
+    Args:
+        starts: the first row of each subject, [N].
+        visit: [N].
+        token: [N].
+        keep: rows that may become tokens, [N].
+        bare: of each token the one without its value bin, [V].
+    """
+    changes = starts.copy()
+    changes[1:] |= visit[1:] != visit[:-1]
+    group = np.cumsum(changes)
+    rows = np.flatnonzero(keep)
+    key = group[rows] * len(bare) + bare[token[rows]]
+    order = np.argsort(key, kind="stable")
+    again = np.zeros(len(rows), dtype=bool)
+    again[order[1:]] = (np.diff(key[order]) == 0) & (np.diff(token[rows][order]) != 0)
+    found = np.zeros(len(visit), dtype=bool)
+    found[rows] = again
+    return found
 
 
 def assemble(subjects: Ints, birth: pa.Array, run: Ints, lists: tuple[npt.NDArray[np.generic], ...]) -> pa.Table:

@@ -46,11 +46,18 @@ class Settings:
     """A longer silence starts a new visit even while an encounter is open."""
     deduplicate: bool = True
     """Keep only the first of equal tokens in a visit."""
+    changes: bool = False
+    """Beside these, keep a value's token where the value before it of the same code in the visit was another."""
 
     def __post_init__(self) -> None:
         """Refuse settings that no data can meet."""
         if self.min_patients < 1 or self.min_rows < 1 or not 1 <= self.bins <= 100:
             raise ValueError("vocabulary: min_patients and min_rows must be at least 1, bins from 1 to 100")
+
+    def content(self) -> dict[str, Any]:
+        """Return settings as plain types; `changes` stands there only where it is on, as digests made before expect."""
+        told = {**asdict(self), "exclude": list(self.exclude)}
+        return told if self.changes else {name: value for name, value in told.items() if name != "changes"}
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Self:
@@ -215,7 +222,7 @@ class Vocabulary:
             "patients": list(self.patients),
             "cuts": {code: list(cuts) for code, cuts in self.cuts.items()},
             "ancestors": [list(chain) for chain in self.ancestors],
-            "settings": {**asdict(self.settings), "exclude": list(self.settings.exclude)},
+            "settings": self.settings.content(),
             "backoff": dict(self.backoff),
         }
 
@@ -268,6 +275,15 @@ class Vocabulary:
             first = np.array([self.index.get(f"{code}#q0", 0) for code in codes], dtype=np.int32)
             token[rows] = first[at] + bins
         return token
+
+    def bare(self) -> npt.NDArray[np.int64]:
+        """Return the id of each token without its value bin, i64 [V]."""
+        found = np.arange(self.size, dtype=np.int64)
+        for code, cuts in self.cuts.items():
+            first = self.index.get(f"{code}#q0")
+            if first is not None:
+                found[first : first + len(cuts) + 1] = self.index[code]
+        return found
 
     def count_unknown(self, codes: pl.Series) -> tuple[int, int]:
         """Return how many events may become input, and of those the ones without a token or known ancestor.

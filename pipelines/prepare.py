@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--whole-tuning", action="store_true", help="take no half of given tuning patients to calibrate")
     made.add_argument("--exclude", action="append", default=[], help="code pattern that is never input; repeatable")
     made.add_argument("--min-patients", type=int, default=Settings.min_patients, help="training patients a token needs")
+    made.add_argument("--changes", action="store_true", help="tell every change of a value within a visit")
     made.add_argument("--repair", action="store_true", help="sort what should have come sorted")
     made.add_argument("--no-gates", action="store_true", help="hold no gates; rows that cannot be used still go")
     made.add_argument("--row-level", action="store_true", help="count row by row over pandas too; several times slower")
@@ -87,7 +88,9 @@ def main(argv: Sequence[str]) -> int:
             seed=given.seed,
             splits=given.splits,
             halve=not given.whole_tuning,
-            tokens=Settings(min_patients=given.min_patients, exclude=(*Settings.exclude, *given.exclude)),
+            tokens=Settings(
+                min_patients=given.min_patients, exclude=(*Settings.exclude, *given.exclude), changes=given.changes
+            ),
             thresholds=Thresholds.load(given.quality) if given.quality else Thresholds(),
             gates=not given.no_gates,
             row_level=given.row_level,

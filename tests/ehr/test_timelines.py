@@ -51,7 +51,7 @@ def vocabulary(**settings):
     )
 
 
-KNOWN, WITH_REPEATS = vocabulary(), vocabulary(deduplicate=False)
+KNOWN, WITH_REPEATS, WITH_CHANGES = vocabulary(), vocabulary(deduplicate=False), vocabulary(changes=True)
 
 
 def naive(rows, held):
@@ -63,7 +63,7 @@ def naive(rows, held):
         dated = [row for row in own if row[1] is not None]
         origin = dated[0][1] if dated else None
         births[subject] = origin if any(row[1] == origin and row[2] == "MEDS_BIRTH" for row in dated) else None
-        visit, inside, before, seen, tokens = 0, 0, None, set(), []
+        visit, inside, before, seen, last, tokens = 0, 0, None, set(), {}, []
         for _, hours, code, value in own:
             if hours is not None and code != "MEDS_BIRTH":
                 starts = code in ("VISIT//IP//START", "VISIT//OP//START")
@@ -76,7 +76,10 @@ def naive(rows, held):
                 continue
             token = text(code, value, held)
             where = visit if hours is not None else 0
-            if held.settings.deduplicate and (where, token) in seen:
+            bare = token.partition("#")[0]
+            changes = held.settings.changes and last.get((where, bare), token) != token
+            last[where, bare] = token
+            if held.settings.deduplicate and (where, token) in seen and not changes:
                 continue
             seen.add((where, token))
             age = 0 if hours is None else (hours - origin) / 24
@@ -102,7 +105,7 @@ def rows_of(shard):
     }, {r.subject: None if r.birth is None else r.birth // HOUR for r in records}
 
 
-@given(ROWS, st.sampled_from([KNOWN, WITH_REPEATS]))
+@given(ROWS, st.sampled_from([KNOWN, WITH_REPEATS, WITH_CHANGES]))
 def test_timelines_are_those_of_a_loop(rows, held):
     expected, births = naive(rows, held)
     found, origins = rows_of(Shard(t.build(events(rows), held)))
