@@ -1,0 +1,1 @@
+"""AdA: inputs made worse by moving the weights of networks that corrupt them."""

@@ -1,0 +1,1 @@
+"""Attacks: what is moved within a threat so that answers turn wrong."""
