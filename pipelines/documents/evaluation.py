@@ -29,7 +29,8 @@ SCORES = pl.Schema(
     }
 )
 """`level` is `all`, `category` or `task`, `name` which of them. `minority_aupr` is a mean over questions,
-`minority_aupr_tasks` one over tasks (`classic`), `chance` what scores without information reach over questions;
+`minority_aupr_tasks` one over tasks (`classic`), `chance` what constant scores reach over questions, `luck` what
+scores in random order reach on average, which is more where rows are few;
 `minority_aupr_over_MODEL` the first model's less another's. 95 % intervals."""
 
 
@@ -133,18 +134,19 @@ def over_questions(values: Mapping[int, Floats], catalogue: Catalogue) -> Floats
     return mean(np.stack([mean(np.stack(part)) for part in parents.values()]))
 
 
-def interval(replicates: Floats, *, centred: bool = True) -> tuple[float, float, float]:
+def interval(replicates: Floats) -> tuple[float, float, float]:
     """Return the value and its 95 % interval by the percentiles of the resamples, f64 [1 + B].
+
+    The resamples are shifted to have the value as their mean. Precision is too high among groups that are drawn twice;
+    of a difference the two sides need not have that alike, since constant scores such as the majority's have none.
 
     Args:
         replicates: the value itself, then those of the resamples.
-        centred: shift the resamples to have the value as their mean. Precision is too high among groups that are drawn
-            twice; a difference of two models has that on both sides and is left as it is.
     """
     value, others = float(replicates[0]), replicates[1:][np.isfinite(replicates[1:])]
     if not np.isfinite(value) or not len(others):
         return value, float("nan"), float("nan")
-    lower, upper = np.percentile(others + (value - others.mean() if centred else 0), [2.5, 97.5])
+    lower, upper = np.percentile(others + (value - others.mean()), [2.5, 97.5])
     return value, float(lower), float(upper)
 
 
@@ -223,7 +225,7 @@ def scores_of(
                 ours = over_questions(found, catalogue)
                 for rival in [other for other in probability if other != first]:
                     theirs = over_questions({at: values[rival][at] for at in found}, catalogue)
-                    made[f"minority_aupr_over_{rival}"] = interval(ours - theirs, centred=False)
+                    made[f"minority_aupr_over_{rival}"] = interval(ours - theirs)
             rows += [
                 (model, data_type, level, name, metric, *map(known, value), len(here), counted)
                 for metric, value in made.items()
@@ -240,14 +242,16 @@ def scores_of(
 def means(
     found: Mapping[int, Floats], held: Sequence[Task], catalogue: Catalogue
 ) -> dict[str, tuple[float, float, float]]:
-    """Return minority AUPR over questions and over tasks, and chance over questions."""
+    """Return minority AUPR over questions and over tasks, chance and luck over questions."""
     if not found:
         return {}
     shares = {task.at: np.array([chance(task)]) for task in held if task.at in found}
+    lucky = {task.at: np.array([metrics.luck(task.label, task.options)]) for task in held if task.at in found}
     return {
         "minority_aupr": interval(over_questions(found, catalogue)),
         "minority_aupr_tasks": interval(mean(np.stack(list(found.values())))),
         "chance": (float(over_questions(shares, catalogue)[0]), float("nan"), float("nan")),
+        "luck": (float(over_questions(lucky, catalogue)[0]), float("nan"), float("nan")),
     }
 
 

@@ -105,6 +105,19 @@ def chance(label: Ints, options: int) -> float:
     return float(np.minimum(share, 1 - share).mean())
 
 
+def luck(label: Ints, options: int) -> float:
+    """Return the mean over the classes of what minority AUPR is expected of scores in random order, no two alike.
+
+    Of K of n rows, q = (K - 1) / (n - 1): q + (1 - q) H_n / n, since the rank k of a positive row is any, and the
+    k - 1 rows above it hold q (k - 1) others. It is above K / n, by much where rows are few.
+    """
+    number = len(label)
+    counts = np.bincount(label, minlength=options)
+    q = (np.minimum(counts, number - counts) - 1) / max(1, number - 1)
+    harmonic = float((1 / np.arange(1, number + 1)).sum())
+    return float((q + (1 - q) * harmonic / number).mean())
+
+
 def balanced_accuracy(chosen: Ints, label: Ints, options: int) -> float:
     """Return the mean over classes that have rows of the share chosen rightly."""
     right = np.bincount(label[chosen == label], minlength=options)

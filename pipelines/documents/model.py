@@ -219,6 +219,18 @@ class DocumentReader(nn.Module):
         query, option = self.questions_of(asked)
         return self.answer(self.pooled(state, owned, query, len(asked.task)), asked, option)
 
+    def windows(
+        self, input_ids: Tensor, attention_mask: Tensor, owned: Tensor, asked: Asked
+    ) -> tuple[Pooled, Tensor | None]:
+        """Return what each window says to each question, and the described options; arguments as of `forward`."""
+        there = attention_mask.flatten(0, 1).any(-1)
+        ids, mask = input_ids.flatten(0, 1)[there], attention_mask.flatten(0, 1)[there]
+        found = self.encode(self.embed(ids), mask)
+        state = found.new_zeros((len(there), *found.shape[1:])).index_put((there.nonzero()[:, 0],), found)
+        state = state.reshape(*input_ids.shape, -1)
+        query, option = self.questions_of(asked)
+        return self.pooled(state, owned, query, len(asked.task)), option
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor, owned: Tensor, asked: Asked) -> Reading:
         """Answer questions about passages.
 
@@ -228,13 +240,19 @@ class DocumentReader(nn.Module):
             owned: bool [P, N, L].
             asked: the questions.
         """
-        there = attention_mask.flatten(0, 1).any(-1)
-        ids, mask = input_ids.flatten(0, 1)[there], attention_mask.flatten(0, 1)[there]
-        found = self.encode(self.embed(ids), mask)
-        state = found.new_zeros((len(there), *found.shape[1:])).index_put((there.nonzero()[:, 0],), found)
-        state = state.reshape(*input_ids.shape, -1)
-        query, option = self.questions_of(asked)
-        return self.answer(self.pooled(state, owned, query, len(asked.task)), asked, option)
+        pooled, option = self.windows(input_ids, attention_mask, owned, asked)
+        return self.answer(pooled, asked, option)
+
+    def among(self, pooled: Pooled, elsewhere: Tensor, owned: Tensor, tokens: Tensor) -> Pooled:
+        """Put every passage of a batch beside so many tokens of the others: `pooling.among`.
+
+        Args:
+            pooled: of all queries.
+            elsewhere: passages that say nothing of a question, bool [P, T].
+            owned: bool [P, N, L].
+            tokens: how many beside each passage, f32 [P].
+        """
+        return pooling.among(pooled, elsewhere.repeat_interleave(self.settings.queries, 1), owned, tokens)
 
 
 def new_encoder(source: Path | None, config: dict[str, Any] | None, vocabulary: int, length: int) -> nn.Module:

@@ -21,6 +21,9 @@ from pipelines.documents.hooks import Embedded, EmbeddingObjective
 from pipelines.documents.model import DocumentReader, Reader
 from pipelines.documents.sampling import Layout, Sampling
 
+LEAST = 1e-3
+"""Share of the distractors that is set beside a passage at least; more are drawn, evenly by their logarithm."""
+
 
 class Step(NamedTuple):
     """One batch and its place in the epoch, which seeds dropout and names it in messages."""
@@ -70,6 +73,7 @@ class ReaderTraining(lightning.LightningModule):
         focal_alpha: float = 0.5,
         legacy_last_task_loss: bool = False,  # noqa: FBT001, FBT002  a setting of a file
         objective: EmbeddingObjective | None = None,
+        distractors: int = 0,
     ) -> None:
         """Set up.
 
@@ -83,15 +87,23 @@ class ReaderTraining(lightning.LightningModule):
             focal_alpha: weight of the right option in the focal loss.
             legacy_last_task_loss: only the last question of a step is learnt, as MAUD's published code does.
             objective: by class_path, in place of the plain loss: adversarial training.
+            distractors: tokens of other passages of the batch, those of other text types, that half of the loss sets
+                beside each passage; for documents far longer than those of training. 0: none.
         """
         super().__init__()
         if not 0 <= focal_alpha <= 1 or focal_gamma < 0:
             raise ValueError("model.focal_alpha: expected 0 to 1; model.focal_gamma: expected 0 or more")
+        if distractors < 0:
+            raise ValueError(f"model.distractors is {distractors}; expected 0 or more")
+        if distractors and (objective is not None or reader.pooling != "question"):
+            raise ValueError("model.distractors goes with model.reader.pooling question and without model.objective")
         self.source, self.config, self.shape, self.settings = encoder, encoder_config, reader, optimizer
         self.criterion: losses.Criterion = losses.CRITERIA[loss]
         if loss == "focal":
             self.criterion = partial(losses.focal, gamma=focal_gamma, alpha=focal_alpha)
         self.last_only, self.objective = legacy_last_task_loss, objective
+        self.distractors = distractors
+        self.kinds = torch.zeros(0, dtype=torch.int64)
         self.by: Literal["passages", "tasks"] = "passages"
         self.steps, self.seed = 1, 0
         self.network: DocumentReader
@@ -132,8 +144,15 @@ class ReaderTraining(lightning.LightningModule):
         """Return the loss of a batch, or of what the objective makes of it."""
         batch = step.batch
         if self.objective is None:
-            logits = self.network(batch.input_ids, batch.attention_mask, batch.owned, batch.asked).logits
-            return self.plain_loss(logits, batch)
+            own = self.network
+            pooled, option = own.windows(batch.input_ids, batch.attention_mask, batch.owned, batch.asked)
+            loss = self.plain_loss(own.answer(pooled, batch.asked, option).logits, batch)
+            if not self.distractors:
+                return loss
+            number = torch.rand(len(batch.label), device=batch.label.device)
+            tokens = self.distractors * LEAST**number
+            crowded = own.among(pooled, elsewhere(batch, self.kinds), batch.owned, tokens)
+            return (loss + self.plain_loss(own.answer(crowded, batch.asked, option).logits, batch)) / 2
         passages, windows = batch.input_ids.shape[:2]
         embedded = Embedded(
             x=self.network.embed(batch.input_ids.flatten(0, 1)),
@@ -178,6 +197,18 @@ class ReaderTraining(lightning.LightningModule):
         found = tuning_figures(task, label, logits)
         for name, value in found.items():
             self.log(f"tuning/{name}", value, sync_dist=True)
+
+
+def elsewhere(batch: DocumentBatch, kinds: Tensor) -> Tensor:
+    """Return which passages say nothing of a question, bool [P, T]: none of their own is of its text type.
+
+    Args:
+        batch: P passages, T questions.
+        kinds: number of the text type of each question of the catalogue, i64 [T].
+    """
+    kind = kinds.to(batch.asked.task.device)[batch.asked.task]
+    alike = (kind[:, None] == kind).float()
+    return (batch.ask.float() @ alike) == 0
 
 
 def tuning_figures(task: Any, label: Any, logits: Any) -> dict[str, float]:  # noqa: ANN401  arrays

@@ -51,6 +51,35 @@ def merge(pooled: Pooled) -> tuple[Tensor, Tensor]:
     return (share.to(pooled.state.dtype)[..., None] * pooled.state).sum(2), share
 
 
+def among(pooled: Pooled, elsewhere: Tensor, owned: Tensor, tokens: Tensor) -> Pooled:
+    """Add one window to those of every passage: so many tokens of the batch's other passages, for each question.
+
+    Their exponentials are summed over the tokens that there are, and scaled to the number asked for. A question thus
+    learns to tell its evidence from a long document's worth of what is none, and nothing more is encoded for that.
+
+    Args:
+        pooled: of a batch, T questions.
+        elsewhere: passages that say nothing of a question, bool [P, T].
+        owned: bool [P, N, L].
+        tokens: how many beside each passage, f32 [P]; a question without such passages in the batch gets none.
+
+    Returns:
+        Pooled of N + 1 windows, its `weight` left out beyond the first position.
+    """
+    passages, questions, windows, width = pooled.state.shape
+    mass = torch.where(elsewhere[:, :, None], pooled.mass, NEVER).transpose(0, 1).flatten(1)  # [T, P * N]
+    there = pooled.state.transpose(0, 1).reshape(questions, passages * windows, width)
+    state = (torch.softmax(mass, -1).to(there.dtype)[:, None] @ there)[:, 0]  # [T, d]
+    number = elsewhere.T.float() @ owned.sum((1, 2)).float()  # [T]
+    scaled = torch.logsumexp(mass, -1) + torch.log(tokens[:, None] / number.clamp(min=1))
+    crowd = torch.where(number > 0, scaled, NEVER)  # [P, T]
+    return Pooled(
+        torch.cat([pooled.mass, crowd[..., None]], 2),
+        torch.cat([pooled.state, state[None, :, None].expand(passages, questions, 1, width)], 2),
+        pooled.weight.new_zeros((passages, questions, windows + 1, 1)),
+    )
+
+
 def first_token(state: Tensor, questions: int) -> Pooled:
     """Return the state of token 0 of each window for every question: pooling as published, of one window.
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytorch_lightning as lightning
 import safetensors.torch
+import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # pyright: ignore[reportPrivateImportUsage]
 
 from pipelines import artefacts, running
@@ -129,6 +130,7 @@ def build(made: Made, corpus: Corpus) -> Tokens:
     lightning.seed_everything(made.seed, verbose=False)
     encoder = new_encoder(module.source, module.config, tokens.size, data.window.length)
     module.network = DocumentReader(encoder, module.shape, len(options), max(options))
+    module.kinds = kinds_of(corpus.catalogue)
     cut = sum(windows == data.window.max_chunks for windows, _ in data.shapes(train))
     whole = len(train.passages.texts)
     say(f"train: {len(rows.text):,} answers on {whole:,} passages, {len(options)} questions")
@@ -137,6 +139,12 @@ def build(made: Made, corpus: Corpus) -> Tokens:
         if over:
             say(f"note: {over:,} of {whole:,} passages ({over / whole:.1%}) are cut at data.window.max_chunks")
     return tokens
+
+
+def kinds_of(catalogue: Catalogue) -> torch.Tensor:
+    """Return the number of the text type of each question, i64 [T]."""
+    number = {kind: at for at, kind in enumerate(catalogue.text_types)}
+    return torch.tensor([number[question.text_type] for question in catalogue.questions])
 
 
 def longer(collator: Collator, at: int) -> bool:

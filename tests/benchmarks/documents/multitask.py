@@ -29,6 +29,7 @@ SETTINGS = {
     "model.optimizer.schedule": "constant",
     "model.optimizer.head_rate": "1.0e-2",
     "model.optimizer.encoder_rate": "1.0e-4",
+    "model.distractors": "0",
     "trainer.max_epochs": "1",
 }
 

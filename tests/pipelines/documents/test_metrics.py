@@ -14,6 +14,7 @@ from pipelines.documents.metrics import (
     calibration_error,
     chance,
     class_values,
+    luck,
     macro_f1,
     margin,
     minority,
@@ -169,3 +170,20 @@ def test_calibration_error_by_hand():
     assert calibration_error(confidence, right, bins=10) == pytest.approx(0.2)
     assert calibration_error(np.array([0.9, 0.9, 0.05, 0.05]), right, bins=10) == pytest.approx((0.8 + 1.9) / 4)
     assert calibration_error(np.array([0.9, 0.9]), right[:2], bins=10) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(("counts", "options"), [((3, 11), 2), ((1, 4), 2), ((2, 5, 6), 3)])
+def test_luck_is_the_mean_over_random_orders(counts, options):
+    label = np.repeat(np.arange(options), counts)
+    draw = np.random.default_rng(0)
+    values = [
+        np.mean(
+            [
+                average_precision(*minority(draw.permutation(len(label)).astype(float), label == at))
+                for at in range(options)
+            ]
+        )
+        for _ in range(3000)
+    ]
+    assert luck(label, options) == pytest.approx(np.mean(values), abs=4 * np.std(values) / 3000**0.5)
+    assert luck(label, options) > chance(label, options)

@@ -11,6 +11,7 @@ from pipelines.documents.batches import Words
 from pipelines.documents.chunks import Window
 from pipelines.documents.heads import DescriptionHead, PaddedHead
 from pipelines.documents.model import Asked, load, new_encoder, save
+from pipelines.documents.modules import elsewhere
 from pipelines.documents.pooling import NEVER
 from pipelines.documents.reading import answers
 from tests.pipelines.documents.readers import OPTIONS, collator, logits, reader, text, tokens, whole
@@ -199,3 +200,34 @@ def test_an_encoder_that_does_not_fit_is_refused(tmp_path):
         new_encoder(tmp_path, None, 10, 32)
     with pytest.raises(ValueError, match="takes 16 positions"):
         new_encoder(None, {"model_type": "bert", "max_position_embeddings": 16}, 10, 32)
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 6), st.integers(0, 10_000))
+def test_distractors_are_one_softmax_over_own_tokens_and_weighted_ones_of_other_passages(
+    passages, windows, length, seed
+):
+    draw = torch.Generator().manual_seed(seed)
+    state, key = (torch.randn(passages, windows, length, width, generator=draw) for width in (6, 4))
+    query = torch.randn(3, 4, generator=draw) * 3
+    owned = torch.rand(passages, windows, length, generator=draw) < 0.6
+    owned[:, 0, 0] = True
+    elsewhere = torch.rand(passages, 3, generator=draw) < 0.5
+    wanted = 10 ** (4 * torch.rand(passages, generator=draw))
+    z, share = pooling.merge(pooling.among(pooling.pool(state, key, query, owned), elsewhere, owned, wanted))
+    for p in range(passages):
+        for t in range(3):
+            others = owned & elsewhere[:, t, None, None]
+            times = torch.where(others, wanted[p] / others.sum().clamp(min=1), 0.0)
+            times[p] += owned[p]
+            weight = torch.softmax((key @ query[t] / 2 + torch.log(times)).flatten(), 0)
+            assert torch.allclose(z[p, t], weight @ state.flatten(0, 2), atol=1e-5)
+    assert torch.allclose(share.sum(-1), torch.ones(passages, 3), atol=1e-5)
+    assert (share[..., -1][:, ~elsewhere.any(0)] == 0).all()
+
+
+def test_passages_of_a_questions_text_type_are_no_distractors_for_it():
+    # Task 1 is asked of the first passage only, but the third is of its kind too.
+    batch = whole(collator(["a", "a", "b", "c"], [0, 1, 2, 0], [0, 0, 0, 0]))
+    kinds = torch.tensor([0, 0, 1])
+    assert elsewhere(batch, kinds).tolist() == [[False, False, True], [True, True, False], [False, False, True]]

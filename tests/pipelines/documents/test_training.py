@@ -82,6 +82,8 @@ def test_a_reader_a_question_is_resumed_by_question(reading, tmp_path):
     [
         (["--model.legacy_last_task_loss", "true"], "set data.sampling.by to tasks"),
         (["--model.reader.pooling", "first_token"], "set data.window.max_chunks to 1"),
+        (["--model.distractors", "-1"], "model.distractors is -1; expected 0 or more"),
+        (["--model.distractors", "9", "--model.objective", PLACE], "without model.objective"),
         (["--data.window.overlap", "70"], "data.window.overlap is 70"),
         (["--data.window.length", "128"], "this encoder takes 64 positions"),
         (["--data.data_types", '["rare_answers"]'], "nothing to train on"),
@@ -147,6 +149,24 @@ def test_one_question_of_a_step_is_learnt_under_the_published_loss():
         made.loss_of(batch()).backward()
         reached = (made.network.head.bias.grad.abs().sum(1) > 0).sum()
         assert int(reached) == expected
+
+
+@pytest.mark.parametrize("queries", [1, 2])
+def test_distractors_are_in_half_of_the_loss_and_reach_the_queries(queries):
+    made, step = module(reader=Reader(key_width=8, queries=queries)), batch()
+    torch.manual_seed(0)
+    made.network = training.DocumentReader(made.network.encoder, made.shape, 3, 5).eval()
+    made.kinds = torch.tensor([0, 1, 2])
+    plain = made.loss_of(step)
+    made.distractors = 100_000
+    torch.manual_seed(1)
+    both = made.loss_of(step)
+    both.backward()
+    assert made.network.asking.weight.grad.abs().sum() > 0
+    # Of one text type there is nothing to set beside a passage.
+    made.kinds = torch.zeros(3, dtype=torch.int64)
+    assert made.loss_of(step).item() == pytest.approx(plain.item(), abs=1e-6)
+    assert abs(both.item() - plain.item()) > 1e-4
 
 
 def test_encoder_and_heads_have_their_own_rates_and_frozen_parts_none():
