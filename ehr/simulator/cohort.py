@@ -8,10 +8,14 @@ import polars as pl
 from ehr.codes import ancestors_of
 from ehr.simulator import blocks, records
 from ehr.simulator.course import BLOCK
+from ehr.simulator.frailty import traces
+from ehr.simulator.frailty.lives import lives
+from ehr.simulator.frailty.truth import truth as frailty_truth
 from ehr.simulator.graph import DISEASES
 from ehr.simulator.truth import TRUTH, truth
 
-MECHANISM = "semi_markov"
+SEMI_MARKOV, FRAILTY = "semi_markov", "frailty"
+MECHANISMS = (SEMI_MARKOV, FRAILTY)
 MOST_PATIENTS, MOST_SEED = 100_000_000, 2**63
 FILE_BLOCKS = 12
 """Blocks in a file at most: about a million events."""
@@ -46,33 +50,50 @@ def spans(patients: int) -> list[Span]:
     return [Span(first, last, patients) for first, last in pairwise(edges)]
 
 
-def draw(span: Span, *, seed: int, with_truth: bool = True) -> tuple[pl.DataFrame, pl.DataFrame]:
+def draw(
+    span: Span, *, seed: int, mechanism: str = SEMI_MARKOV, with_truth: bool = True
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Draw some blocks of a cohort.
 
     Args:
         span: which blocks.
         seed: of the cohort.
+        mechanism: of MECHANISMS.
         with_truth: whether to work out true risks, which takes longer than the events.
 
     Returns:
         EVENTS in canonical order, and TRUTH, without rows where it is not asked for.
     """
-    events: list[pl.DataFrame] = []
-    risks: list[pl.DataFrame] = []
-    for number in range(span.first, span.last):
-        block = blocks.draw(seed, number)
-        events.append(records.events(block.course, block.written.rows))
-        risks.append(truth(block) if with_truth else pl.DataFrame(schema=TRUTH))
+    one = frail_block if mechanism == FRAILTY else semi_markov_block
+    drawn = [one(seed, number, with_truth=with_truth) for number in range(span.first, span.last)]
     inside = pl.col("subject_id") < span.patients
-    return pl.concat(events).filter(inside), pl.concat(risks).filter(inside)
+    events, risks = (pl.concat(frames).filter(inside) for frames in zip(*drawn, strict=True))
+    return events, risks
 
 
-def cohort(patients: int, *, seed: int, with_truth: bool = True) -> tuple[pl.DataFrame, pl.DataFrame]:
+def semi_markov_block(seed: int, number: int, *, with_truth: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return EVENTS and TRUTH of a block of the graph of diseases."""
+    block = blocks.draw(seed, number)
+    risks = truth(block) if with_truth else pl.DataFrame(schema=TRUTH)
+    return records.events(block.course, block.written.rows), risks
+
+
+def frail_block(seed: int, number: int, *, with_truth: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return EVENTS and TRUTH of a block of hidden frailty."""
+    block, numbers = lives(seed, number)
+    written = traces.write(block, numbers)
+    return traces.events(block, written), frailty_truth(block, written) if with_truth else pl.DataFrame(schema=TRUTH)
+
+
+def cohort(
+    patients: int, *, seed: int, mechanism: str = SEMI_MARKOV, with_truth: bool = True
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Draw a cohort whole, in memory.
 
     Args:
         patients: their number; subjects are 0, 1, 2, ...
         seed: of the cohort.
+        mechanism: of MECHANISMS.
         with_truth: whether to work out true risks.
 
     Returns:
@@ -82,11 +103,22 @@ def cohort(patients: int, *, seed: int, with_truth: bool = True) -> tuple[pl.Dat
         ValueError: the number of patients or the seed is out of range.
     """
     check(patients, seed)
-    return draw(Span(0, -(-patients // BLOCK), patients), seed=seed, with_truth=with_truth)
+    return draw(Span(0, -(-patients // BLOCK), patients), seed=seed, mechanism=mechanism, with_truth=with_truth)
 
 
-def codes() -> pl.DataFrame:
+def codes(mechanism: str = SEMI_MARKOV) -> pl.DataFrame:
     """Return every code that a record may hold, with what it stands for in the simulator and its parents."""
+    told = traces.described() if mechanism == FRAILTY else described()
+    columns = {
+        "code": records.CODES,
+        "description": [told.get(code, "bears on no disease") for code in records.CODES],
+        "parent_codes": [list(ancestors_of(code)[:1]) for code in records.CODES],
+    }
+    return pl.DataFrame(columns, schema=CODES)
+
+
+def described() -> dict[str, str]:
+    """Return what codes stand for in the graph of diseases."""
     told: dict[str, str] = {}
     for disease in DISEASES:
         name = disease.name.replace("_", " ")
@@ -96,9 +128,4 @@ def codes() -> pl.DataFrame:
         told |= {drug: f"{told[drug]}, {name}" if drug in told else f"drug for {name}" for drug in disease.drugs}
         if disease.lab:
             told[disease.lab.code] = f"lab that {name} changes"
-    columns = {
-        "code": records.CODES,
-        "description": [told.get(code, "bears on no disease") for code in records.CODES],
-        "parent_codes": [list(ancestors_of(code)[:1]) for code in records.CODES],
-    }
-    return pl.DataFrame(columns, schema=CODES)
+    return told

@@ -114,21 +114,18 @@ def finetuned(cohort: Cohort, job: Job) -> Path:
     """Return the fine-tuned run of an arm, trained where an earlier call did not; an interrupted verb goes on."""
     plan, run = PLANS[job.cohort], job.runs / job.name
     seed = ("--seed_everything", str(job.seed))
+    shape = (*(part.replace("--", "--model.") for part in plan.network), "--data.max_length", str(plan.max_length))
+    first, second = (("--data.tokens", "4096", "--trainer.max_epochs", str(epochs)) for epochs in plan.epochs)
+    second = (*second, "--model.summary", "true", "--model.optimizer.learning_rate", str(plan.learning_rate))
     finetune = ["finetune", "--config", CONFIGS / "finetune.yaml", "--cohort", cohort.path, "--output", run]
-    network = tuple(plan.network)
     if job.arm == "scratch":
-        shape = tuple(part.replace("--network", "--model.network") for part in network)
-        length = ("--data.max_length", str(plan.max_length))
-        call([*finetune, *plan.finetune, *shape, *length, *seed], run)
+        call([*finetune, *second, *shape, *seed], run)
         return run
     # One pretraining serves every number of labels: it sees none.
     pretrained = job.runs / f"pretrained-{job.seed}"
-    shape = tuple(part.replace("--network", "--model.network") for part in network)
-    length = ("--data.max_length", str(plan.max_length))
-    whole = job.runs / "cohort"
-    pretrain = ["pretrain", "--config", CONFIGS / "pretrain.yaml", "--cohort", whole, "--output", pretrained]
-    call([*pretrain, *plan.pretrain, *shape, *length, *seed], pretrained)
-    call([*finetune, "--pretrained", pretrained, *plan.finetune, *seed], run)
+    pretrain = ["pretrain", "--config", CONFIGS / "pretrain.yaml", "--cohort", job.runs / "cohort"]
+    call([*pretrain, "--output", pretrained, *first, *shape, *seed], pretrained)
+    call([*finetune, "--pretrained", pretrained, *second, *seed], run)
     return run
 
 

@@ -24,6 +24,13 @@ RARE = (0.0005, 0.01)
 REJECTED = 3
 
 
+SMALL = (
+    *("--network.width", "64", "--network.heads", "4", "--network.dropout", "0.2"),
+    *("--network.encoder_layers", "2", "--network.decoder_layers", "1"),
+)
+"""A network that two cores train in minutes."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How one cohort comes about, and how large a network it is read with."""
@@ -40,22 +47,17 @@ class Plan:
     """Simulated ones that train, that tune and calibrate, and that are held out."""
     tests: tuple[str, ...] = ("held_out",)
     """Splits on which arms are compared."""
-    network: tuple[str, ...] = ()
+    network: tuple[str, ...] = SMALL
     """Size and shape of the network, where they differ from configs/pretrain.yaml."""
     max_length: int = 512
     """Tokens of a sample, at most."""
-    pretrain: tuple[str, ...] = ()
-    """Settings of pretraining that differ from configs/pretrain.yaml."""
-    finetune: tuple[str, ...] = ()
-    """Settings of fine-tuning that differ from configs/finetune.yaml."""
+    epochs: tuple[int, int] = (2, 4)
+    """Of pretraining and of fine-tuning."""
+    learning_rate: float = 2e-3
+    """Of fine-tuning: small networks and few steps bear a high one."""
 
 
 HERE = Path(__file__).parent
-SMALL = (
-    *("--network.width", "96", "--network.heads", "4"),
-    *("--network.encoder_layers", "2", "--network.decoder_layers", "1", "--network.summary", "true"),
-)
-"""A network that two cores train in minutes."""
 
 
 def simulated(mechanism: str) -> Plan:
@@ -65,7 +67,6 @@ def simulated(mechanism: str) -> Plan:
         outcomes=CONFIGS / "demo" / "outcomes.yaml",
         mechanism=mechanism,
         patients=(20_000, 10_000, 50_000),
-        network=SMALL,
     )
 
 
@@ -73,11 +74,13 @@ PLANS = {
     "simulator.semi_markov": simulated("semi_markov"),
     "simulator.frailty": simulated("frailty"),
     "physionet2012": Plan(
+        epochs=(2, 4),
         source=SHARED / "physionet2012",
         outcomes=HERE / "outcomes" / "physionet2012.yaml",
         arguments=("--columns", str(CONFIGS / "columns" / "physionet2012.yaml"), "--changes"),
     ),
     "diabetes130": Plan(
+        epochs=(1, 3),
         source=SHARED / "diabetes130",
         outcomes=HERE / "outcomes" / "diabetes130.yaml",
         arguments=("--columns", str(CONFIGS / "columns" / "diabetes130.yaml"), "--exclude", "RACE//*"),
