@@ -1,11 +1,10 @@
-"""What every evaluation is held against: evidence of another question, support by source, and where a gain comes from."""
+"""What every evaluation is held against: others' evidence, support by source, and where a gain comes from."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import roc_auc_score
 
 from pipelines.rethink.polling import Poll
 
@@ -51,8 +50,21 @@ def auroc_by_source(held: Poll, truth: Sequence[str], support: Floats) -> dict[s
     for at, name in enumerate(held.sources):
         own = answered & (held.source == at)
         if own.any() and 0 < hit[own].sum() < own.sum():
-            made[name] = float(roc_auc_score(hit[own], support[own]))
+            made[name] = auroc(hit[own], support[own])
     return made
+
+
+def auroc(hit: npt.NDArray[np.bool_], value: Floats) -> float:
+    """Return the chance that a hit has a greater value than a miss, equal values counting half (Mann and Whitney).
+
+    Args:
+        hit: with both kinds in it, bool [N].
+        value: f64 [N].
+    """
+    _, place, number = np.unique(value, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(number) - (number - 1) / 2)[place]
+    hits, misses = int(hit.sum()), int((~hit).sum())
+    return float((rank[hit].sum() - hits * (hits + 1) / 2) / (hits * misses))
 
 
 def by_source(held: Poll, truth: Sequence[str] | None) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Evidence for steps: who finds candidates, who judges them, and SUPPORT, from which all votes can be worked out again."""
+"""Evidence for steps: who finds it, who judges it, and SUPPORT, from which all votes can be worked out again."""
 
 from collections.abc import Sequence
 from pathlib import Path as File

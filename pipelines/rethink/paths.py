@@ -7,7 +7,8 @@ from datetime import datetime
 from pathlib import Path as File
 from typing import Any, NamedTuple
 
-STATEMENT = "statement"
+STATEMENT, DENIAL = "statement", "denial"
+"""Kinds of steps: a text that is held true, and one that is held false."""
 
 
 class Step(NamedTuple):

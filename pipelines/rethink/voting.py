@@ -63,7 +63,7 @@ def vote(
 
 
 def credit(held: Vote, truth: str, *, ties: Ties = "half") -> float:
-    """Return 1 for the right answer, 0 for a wrong one, and of a tie that holds the right one its share under `half`."""
+    """Return 1 for the right answer, 0 for a wrong one; under `half` a tie that holds it gives its share."""
     if held.answer is not None:
         return float(held.answer == truth)
     return 1 / len(held.tied) if ties == "half" and truth in held.tied else 0.0

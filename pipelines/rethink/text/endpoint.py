@@ -28,7 +28,7 @@ class Refused(ValueError):  # noqa: N818  one line for a user, as all of them
 class Endpoint:
     """A server that takes POST {base_url}/chat/completions."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  an address and the rules of asking
         self,
         base_url: str,
         model: str,
@@ -108,6 +108,7 @@ class Endpoint:
                 with urllib.request.urlopen(request, timeout=self.timeout) as answer:
                     return said(answer.read(MOST_BYTES + 1))
             except urllib.error.HTTPError as error:
+                error.close()
                 if error.code not in TRANSIENT:
                     raise Refused(
                         f"{self.url}: answered {error.code} for model {self.model}; look at address, model and key"

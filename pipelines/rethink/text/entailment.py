@@ -45,7 +45,7 @@ def columns(labels: Mapping[int, str], where: str) -> list[int]:
     if sorted(found) != [0, 1, 2] or len(labels) != 3:
         shown = ", ".join(f"{column}: {name}" for column, name in sorted(labels.items()))
         raise ValueError(
-            f"{where}: its labels are {shown}; expected {', '.join(LABELS)}: say which is which in id2label of config.json"
+            f"{where}: its labels are {shown}; expected {', '.join(LABELS)}: say which is which in its id2label"
         )
     return [found[place] for place in range(3)]
 

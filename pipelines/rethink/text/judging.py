@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipelines.rethink.evidence import Candidate, Support, empty
-from pipelines.rethink.paths import Step
+from pipelines.rethink.paths import DENIAL, Step
 from pipelines.rethink.text.entailment import Entailment
 from pipelines.rethink.text.similarity import SentenceEncoder
 
@@ -31,11 +31,14 @@ class TextScorer:
             if not held:
                 continue
             cosine = facts[[row[candidate.text] for candidate in held]] @ said[at]
-            rank = min(range(len(held)), key=lambda one: (-cosine[one], held[one].place))  # noqa: B023  used at once
+            rank = min(range(len(held)), key=lambda one: (-cosine[one], held[one].place))
             made.similarity[at], made.rank[at], made.candidate[at] = cosine[rank], rank, held[rank].place
             chosen.append(held[rank].text)
         if self.entailment is not None and chosen:
             found = np.flatnonzero(made.candidate >= 0)
             judged = self.entailment.judge(chosen, [steps[at].text for at in found.tolist()])
-            made.entailment[found], made.contradiction[found] = judged[:, 0], judged[:, 2]
+            # What entails a statement contradicts its denial, and the other way round.
+            denied = np.array([steps[at].kind == DENIAL for at in found.tolist()])
+            made.entailment[found] = np.where(denied, judged[:, 2], judged[:, 0])
+            made.contradiction[found] = np.where(denied, judged[:, 0], judged[:, 2])
         return made

@@ -19,8 +19,8 @@ FEW_SHOT: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         (
             "Did the first moon landing happen within the lifetime of Pablo Picasso?",
-            "Pablo Picasso lived from 1881 to 1973. The first moon landing was in 1969. The year 1969 lies between 1881 "
-            "and 1973. So the answer is yes.",
+            "Pablo Picasso lived from 1881 to 1973. The first moon landing was in 1969. The year 1969 lies between "
+            "1881 and 1973. So the answer is yes.",
         ),
         (
             "Is it possible to ski on natural snow at sea level on the equator?",
@@ -50,7 +50,7 @@ FEW_SHOT: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         (
             "What was the capital of West Germany when the Beatles broke up?",
-            "The Beatles broke up in 1970. Bonn was the capital of West Germany from 1949 to 1990. So the answer is Bonn.",
+            "The Beatles broke up in 1970. Bonn was the capital of West Germany until 1990. So the answer is Bonn.",
         ),
         (
             "Who was the British monarch when the First World War ended?",
@@ -58,13 +58,13 @@ FEW_SHOT: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         (
             "Which country held the football World Cup when the Soviet Union broke up?",
-            "The Soviet Union broke up in 1991. West Germany won the World Cup in 1990, and the next one was in 1994. So "
-            "the answer is Germany.",
+            "The Soviet Union broke up in 1991. West Germany won the World Cup in 1990, and the next one was in 1994. "
+            "So the answer is Germany.",
         ),
     ),
     "infotabs": (
         (
-            "Table: Harbour Bridge. Opened: 1932. Length: 1,149 m.\nStatement: The bridge is longer than one kilometre.",
+            "Table: Harbour Bridge. Opened: 1932. Length: 1,149 m.\nStatement: The bridge is longer than a kilometre.",
             "The length of the bridge is 1,149 metres. One kilometre is 1,000 metres. So the answer is yes.",
         ),
         (
@@ -73,17 +73,17 @@ FEW_SHOT: dict[str, tuple[tuple[str, str], ...]] = {
             "The bridge was opened in 1932. The Second World War ended in 1945. So the answer is no.",
         ),
         (
-            "Table: Clara Stein. Occupation: painter, printmaker. Born: 4 May 1901.\nStatement: Clara Stein had more than "
-            "one occupation.",
+            "Table: Clara Stein. Occupation: painter, printmaker. Born: 4 May 1901.\nStatement: Clara Stein had more "
+            "than one occupation.",
             "The table names painter and printmaker. Those are two occupations. So the answer is yes.",
         ),
         (
-            "Table: Clara Stein. Occupation: painter, printmaker. Born: 4 May 1901.\nStatement: Clara Stein was born in "
-            "the nineteenth century.",
+            "Table: Clara Stein. Occupation: painter, printmaker. Born: 4 May 1901.\nStatement: Clara Stein was born "
+            "in the nineteenth century.",
             "Clara Stein was born in 1901. The nineteenth century ended in 1900. So the answer is no.",
         ),
         (
-            "Table: Blue Tram. Genre: folk, rock. Length: 38:12.\nStatement: Blue Tram runs for less than forty minutes.",
+            "Table: Blue Tram. Genre: folk, rock. Length: 38:12.\nStatement: Blue Tram runs for under forty minutes.",
             "The length is 38 minutes and 12 seconds. That is less than forty minutes. So the answer is yes.",
         ),
         (

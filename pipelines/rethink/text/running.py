@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jsonargparse
 import numpy as np
 import polars as pl
 
@@ -377,6 +376,8 @@ def configured(config: Path | None) -> tuple[Rethinking, Any]:
         return Rethinking(), None
     if not config.is_file():
         raise ValueError(f"{config}: no such file; expected settings in YAML, such as configs/rethink/strategyqa.yaml")
+    import jsonargparse
+
     from pipelines.rethink.text.generators import Generator
 
     parser = jsonargparse.ArgumentParser(exit_on_error=False)

@@ -77,8 +77,9 @@ def yes_or_no(completion: str) -> str | None:
 
 def short_answer(completion: str) -> str | None:
     """Return what follows the last `answer is`, up to the end of the sentence, for open questions."""
-    found = re.findall(r"\banswer is[:,]?\s*(.+?)(?:\.\s*$|\.\s+[A-Z]|\n|$)", completion, flags=re.IGNORECASE)
-    return found[-1].strip(" \"'.") or None if found else None
+    found = re.findall(r"\banswer is[:,]?\s*(.+)", completion, flags=re.IGNORECASE)
+    said = sentences(found[-1]) if found else []
+    return said[0].strip(" \"'.") or None if said else None
 
 
 def normalised(answer: str) -> str:
