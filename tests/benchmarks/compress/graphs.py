@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
+from torch import Tensor
 
 from compress.hyperspherical.ternary import best_ternary, values
 from compress.onnx.export import export
@@ -48,14 +49,19 @@ def exported(width: int) -> onnx.ModelProto:
             part.normal_(std=0.05)
     plain = [np.ones(OUTCOMES, np.float32), np.zeros(OUTCOMES, np.float32)]
     scorer = OutcomeScorer(network, [*plain, *[np.zeros((OUTCOMES, 3), np.float32)] * 3])
-    example = {
+    return export(scorer, *example())
+
+
+def example() -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """Return what a network is exported with: example inputs, names of their axes, names of outputs."""
+    inputs = {
         "token": torch.full((2, 3), 3, dtype=torch.int64),
         "visit": torch.ones((2, 3), dtype=torch.int32),
         "age_days": torch.ones((2, 3)),
         "query_age_days": torch.full((2,), 2.0),
     }
-    axes = {name: ("batch", "seq")[: tensor.dim()] for name, tensor in example.items()}
-    return export(scorer, example, axes, ("logit", "probability"))
+    axes = {name: ("batch", "seq")[: tensor.dim()] for name, tensor in inputs.items()}
+    return inputs, axes, ("logit", "probability")
 
 
 def ternary(width: int) -> onnx.ModelProto:

@@ -2,17 +2,20 @@
 
 import argparse
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from ehr import calibration as calibrations
 from ehr.metrics.resampling import draw
 from ehr.metrics.scores import MACRO, slot, table
 from pipelines.answering import ask, open_model
-from pipelines.cohort import open_cohort
-from pipelines.samples import questions_of
+from pipelines.cohort import Cohort, open_cohort
+from pipelines.samples import Questions, questions_of
 from tests.benchmarks.compress.models import NAMES, RUNS, trained
 from tests.benchmarks.harness import ROOT, Figure, verb
 
@@ -69,6 +72,15 @@ def answered(files: dict[str, Path], folder: Path) -> Compared:
     for arm, held in opened.items():
         logit = ask(held, cohort, asked, f"{arm}, samples").logit
         probability[arm] = calibrations.apply(held.calibration, logit)
+    scores = scored(cohort, asked, probability)
+    facts = opened["compressed"].manifest
+    size = {arm: held.manifest["model_bytes"] for arm, held in opened.items()}
+    told = f"{facts['parameters']:,} parameters; files of {size['compressed']:,} and {size['dense']:,} bytes"
+    return Compared(scores, len(np.unique(asked.subject)), told)
+
+
+def scored(cohort: Cohort, asked: Questions, probability: Mapping[str, npt.NDArray[Any]]) -> pl.DataFrame:
+    """Return SCORES of several answers to the same questions, with paired resamples of patients."""
     draws = draw(asked.subject, (asked.label == 1).any((1, 2)), resamples=RESAMPLES, seed=SEED)
     place = draws.places(asked.subject)
     slots = [
@@ -79,11 +91,7 @@ def answered(files: dict[str, Path], folder: Path) -> Compared:
         for h, days in enumerate(cohort.registry.horizons[k])
         if days >= 0
     ]
-    scores = table(slots, list(files))
-    facts = opened["compressed"].manifest
-    size = {arm: held.manifest["model_bytes"] for arm, held in opened.items()}
-    told = f"{facts['parameters']:,} parameters; files of {size['compressed']:,} and {size['dense']:,} bytes"
-    return Compared(scores, len(draws.subject), told)
+    return table(slots, list(probability))
 
 
 def write(name: str, method: str, found: Compared) -> None:

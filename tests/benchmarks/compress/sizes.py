@@ -6,55 +6,57 @@ runs/compress/wide and is made once.
 """
 
 import argparse
+import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import safetensors.numpy
+import numpy.typing as npt
+import onnx
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compress.layers import as_matrix, find
-from compress.report import CompressionReport, Layer
-from compress.sizes import measure, ternary_entropy
-from ehr.batches import plan
+from compress.layers import as_matrix, find, set_matrix
+from compress.onnx.export import export
+from compress.onnx.rewriting import Plan, rewrite
+from compress.onnx.session import open_session
+from compress.sizes import measure, recovered, ternary_entropy
+from ehr.batches import pad, plan
 from ehr.losses import masked_bce
 from ehr.metrics.scores import MACRO
-from ehr.outcomes.registry import Registry, dump, load
+from ehr.model import Anamnesis, Network, OutcomeScorer
+from ehr.outcomes.registry import Registry
+from ehr.timelines import Sample
 from ehr.vocabulary import Settings
-from pipelines import artefacts
-from pipelines.cohort import Cohort, open_cohort
-from pipelines.compress import write_run
+from pipelines import artefacts, passes
+from pipelines.cohort import Cohort, open_cohort, timelines
 from pipelines.data import Answered, OutcomeSource, tensors
-from pipelines.export import read_run
-from pipelines.passes import Plan
+from pipelines.modules import Finetuning, new_network
 from pipelines.preparation import prepare
-from pipelines.samples import questions_of
-from pipelines.targets import CLAIMED
+from pipelines.samples import Questions, questions_of, samples_of
+from pipelines.targets import KEEP
+from tests.benchmarks.compress.graphs import example, write
 from tests.benchmarks.compress.models import CONFIGS, RUNS, SHARED
-from tests.benchmarks.compress.quality import Compared, answered, made
-from tests.benchmarks.harness import Figure, verb
+from tests.benchmarks.compress.quality import SPLIT, Compared, scored
+from tests.benchmarks.harness import Figure
 
 COMMAND = "python -m tests.benchmarks.compress.sizes"
 WIDE = RUNS / "wide"
-WIDTH, LEAST_CODES, LEAST_TOKENS = 768, 5_000, 200_000
+SHAPE: dict[str, Any] = {"width": 768, "heads": 12, "encoder_layers": 2, "decoder_layers": 2, "dropout": 0.0}
+LEAST_CODES, LEAST_TOKENS = 5_000, 200_000
 BINS = 50
 """Of values: with ten, the cohort has half as many codes as the network should know."""
-OUTCOMES, MAX_LENGTH, TOKENS, SEED = 20, 40, 512, 0
+OUTCOMES, MAX_LENGTH, TOKENS, SEED = 8, 40, 768, 0
 ZEROS, NATURAL, RAMP = 0.8, 0.4, 0.5
 """Share of zeros at the end, at the start, and the part of the ternary steps in which it climbs."""
-TERNARY_SHARE, LEARNING_RATE, EVERY = 0.5, 3e-4, 10
-"""Ternary training: share of an epoch, highest rate, and steps between thresholds."""
-CONFIG = f"""seed_everything: 7
-model:
-  network: {{width: {WIDTH}, heads: 12, encoder_layers: 2, decoder_layers: 2, dropout: 0.0}}
-  optimizer: {{learning_rate: {LEARNING_RATE}}}
-data: {{tokens: {TOKENS}, max_length: {MAX_LENGTH}}}
-trainer: {{max_epochs: 1}}
-"""
+DENSE_SHARE, LEARNING_RATE, WARMUP, EVERY = 0.7, 3e-4, 10, 10
+"""Share of the epoch before weights become ternary; highest rate, its steps to get there, steps between thresholds."""
+ROWS, PATIENTS, SAME = 64, 1_000, 1e-3
+"""Samples asked at once, held-out patients, and how far apart two files with the same values may answer."""
 
 
 class Straight(nn.Module):
@@ -97,92 +99,144 @@ def coded(weight: Tensor, zeros: float) -> Coded:
     return Coded(codes, top.values.mean(1))
 
 
-def cohort() -> Path:
-    """Prepare the cohort where it does not stand there."""
-    folder, outcomes = WIDE / "cohort", WIDE / "outcomes.yaml"
+def cohort() -> Cohort:
+    """Open the cohort, prepared where it does not stand there, with the first of its outcomes."""
+    folder = WIDE / "cohort"
     if not (folder / artefacts.MANIFEST).is_file():
-        WIDE.mkdir(parents=True, exist_ok=True)
-        known = load(CONFIGS / "outcomes" / "synthea_large.yaml").outcomes[:OUTCOMES]
-        outcomes.write_text(dump(Registry(tuple(known))), encoding="utf-8")
-        settings = Plan(tokens=Settings(bins=BINS), gates=False)
-        prepare(SHARED / "synthea_large", folder, format="meds", outcomes=outcomes, plan=settings, workers=1)
-    return folder
+        outcomes = CONFIGS / "outcomes" / "synthea_large.yaml"
+        settings = passes.Plan(tokens=Settings(bins=BINS), gates=False)
+        prepare(SHARED / "synthea_large", folder, format="meds", outcomes=outcomes, plan=settings)
+    held = open_cohort(folder)
+    return held._replace(registry=Registry(held.registry.outcomes[:OUTCOMES]))
 
 
-def dense(folder: Path) -> Path:
-    """Train the network in f32 where it does not stand there."""
-    run, config = WIDE / "dense", WIDE / "finetune.yaml"
-    config.write_text(CONFIG, encoding="utf-8")
-    words = ("--config", config, "--cohort", folder, "--output", run, "--no-estimate")
-    return made(verb("finetune", *words), run)
+def asked_of(held: Cohort, split: str) -> Questions:
+    """Return the questions of a split with the labels of the outcomes that are learnt."""
+    asked = questions_of(open_cohort(held.path), split)
+    return asked._replace(label=asked.label[:, :OUTCOMES])
 
 
-def batches(held: Cohort, share: float) -> Iterator[Answered]:
-    """Yield training batches of a part of an epoch that dense training has not seen in this order."""
-    source = OutcomeSource(held, questions_of(held, "train"), max_length=MAX_LENGTH, share=False)
-    layouts = list(plan(source.lengths, tokens=TOKENS, buffer=len(source.lengths), seed=SEED, epoch=1))
-    for layout in layouts[: round(share * len(layouts))]:
-        yield tensors(source.make(layout, 1))
+def network(held: Cohort, asked: Questions) -> Anamnesis:
+    """Return the network with new weights and heads that start from the outcomes' prevalence."""
+    torch.manual_seed(SEED)
+    module = Finetuning(network=Network(**SHAPE))
+    module.build(new_network(Network(**SHAPE), held.vocabulary, MAX_LENGTH), held.vocabulary, held.registry, asked)
+    return module.network
 
 
-def ternary(run: Path, folder: Path) -> Path:
-    """Train on with ternary weights where that was not done, and write a run."""
-    target = WIDE / "ternary"
-    if (target / artefacts.MANIFEST).is_file():
-        return target
-    read, held = read_run(run), open_cohort(folder)
-    network = read.network.train()
-    chosen = {**find(network), "embedding": network.embedding}
-    for module in chosen.values():
-        parametrize.register_parametrization(module, "weight", Straight(as_matrix(module)))
-    content = list(batches(held, TERNARY_SHARE))
-    learn(network, list(chosen.values()), content)
-    claimed: dict[str, np.ndarray] = {}
-    layers: list[Layer] = []
-    for name, module in chosen.items():
-        parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
-        matrix = as_matrix(module)
-        codes, scale = coded(matrix, ZEROS)
-        matrix.copy_(codes * scale[:, None])
-        claimed |= {f"{name}.codes": codes.numpy(), f"{name}.scale": scale.numpy()}
-        kind = "embedding" if name == "embedding" else "linear"
-        layers.append(Layer(name, kind, *matrix.shape, int((codes == 0).sum()), bits=2, error=math.nan))
-    network.eval()
-    told = CompressionReport("ternary", {"zeros": ZEROS, "steps": len(content)}, tuple(layers))
-    with artefacts.build(target, overwrite=False) as made_in:
-        fields = write_run(made_in, run, read, held, told)
-        safetensors.numpy.save_file(claimed, made_in / CLAIMED)
-        artefacts.write_manifest(made_in, "run", **fields)
-    return target
+def batches(held: Cohort, asked: Questions) -> list[Answered]:
+    """Return the batches of one epoch."""
+    source = OutcomeSource(held, asked, max_length=MAX_LENGTH, share=False)
+    layouts = plan(source.lengths, tokens=TOKENS, buffer=len(source.lengths), seed=SEED, epoch=0)
+    return [tensors(source.make(layout, 0)) for layout in layouts]
 
 
-def learn(network: nn.Module, modules: list[nn.Module], content: list[Answered]) -> None:
-    """Train with zeros that become more, at a rate that falls."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=0.0, betas=(0.9, 0.98))
+def tokens(content: Sequence[Answered]) -> int:
+    """Return how many tokens batches hold, padding left out."""
+    return sum(int((batch.batch.segment > 0).sum()) for batch in content)
+
+
+def learn(model: Anamnesis, content: Sequence[Answered], ternary: Sequence[nn.Module] = ()) -> None:
+    """Train on batches at a rate that falls; the zeros of ternary modules become more."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0, betas=(0.9, 0.98))
+    model.train()
     for step, batch in enumerate(content):
         if step % EVERY == 0:
             part = min(1.0, step / (RAMP * len(content)))
-            for module in modules:
-                raw = module.parametrizations.weight  # pyright: ignore[reportAttributeAccessIssue]
+            for module in ternary:
+                raw: Any = module.parametrizations.weight
                 raw[0].choose(raw.original, NATURAL + (ZEROS - NATURAL) * part)
         for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / len(content))) / 2
-        total, count = masked_bce(network.outcomes_at(batch.batch, batch.moments), batch.label)  # pyright: ignore[reportCallIssue]
+            group["lr"] = LEARNING_RATE * min((step + 1) / WARMUP, (1 + math.cos(math.pi * step / len(content))) / 2)
+        total, count = masked_bce(model.outcomes_at(batch.batch, batch.moments), batch.label)
         loss = total / count.clamp(min=1)
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % EVERY == 0:
-            print(f"ternary, step {step} of {len(content)}: loss {loss.item():.4f}", flush=True)
+            print(f"step {step} of {len(content)}: loss {loss.item():.4f}", flush=True)
+    model.eval()
 
 
-def seen(held: Cohort) -> tuple[int, int]:
-    """Return tokens of the dense epoch and of the ternary part behind it."""
-    whole, part = (
-        sum(int((batch.batch.segment > 0).sum()) for batch in batches(held, share)) for share in (1.0, TERNARY_SHARE)
+def harden(model: Anamnesis, content: Sequence[Answered]) -> None:
+    """Train on with ternary matrices and leave them in place of the dense ones."""
+    chosen = matrices(model)
+    for module in chosen.values():
+        parametrize.register_parametrization(module, "weight", Straight(as_matrix(module)))
+    learn(model, content, list(chosen.values()))
+    for module in chosen.values():
+        parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
+        codes, scale = coded(as_matrix(module), ZEROS)
+        set_matrix(module, codes * scale[:, None])
+
+
+def matrices(model: Anamnesis) -> dict[str, nn.Module]:
+    """Return the modules that become ternary."""
+    return {**find(model), "embedding": model.embedding}
+
+
+def trained(held: Cohort, asked: Questions) -> dict[str, Anamnesis]:
+    """Return the network after its dense and after its ternary part, from the files of an earlier run if there are."""
+    content = batches(held, asked)
+    at = round(DENSE_SHARE * len(content))
+    model = network(held, asked)
+    found: dict[str, Anamnesis] = {}
+    for name, part in (("dense", content[:at]), ("ternary", content[at:])):
+        path = WIDE / f"{name}.safetensors"
+        if not path.is_file():
+            (learn if name == "dense" else harden)(model, part)
+            artefacts.write_bytes(path, safetensors.torch.save(model.state_dict()))
+        model.load_state_dict(safetensors.torch.load(path.read_bytes()))
+        found[name] = copy.deepcopy(model).eval()
+    return found
+
+
+def graphs(found: dict[str, Anamnesis]) -> dict[str, onnx.ModelProto]:
+    """Return the file in f32, and the ternary one with rows of the table in 8 bits and as trits."""
+    dense, ternary = (exported(model) for model in (found["dense"], found["ternary"]))
+    weights = {name: as_matrix(module).numpy() for name, module in matrices(found["ternary"]).items()}
+    said = {name: recovered(weight) for name, weight in weights.items()}
+    claimed = {name: held for name, held in said.items() if held is not None}
+    assert claimed.keys() == weights.keys()
+    rows: tuple[Literal["int8", "trits"], ...] = ("int8", "trits")
+    made = {form: rewrite(ternary, Plan(keep=KEEP, embeddings=form), weights=weights, ternary=claimed) for form in rows}
+    return {"dense": dense, "rows": made["int8"].model, "packed": made["trits"].model}
+
+
+def exported(model: Anamnesis) -> onnx.ModelProto:
+    """Export a network without calibration: its order of patients is what is measured."""
+    outcomes = len(model.config.outcomes)
+    plain = [np.ones(outcomes, np.float32), np.zeros(outcomes, np.float32)]
+    return export(OutcomeScorer(model, [*plain, *[np.zeros((outcomes, 3), np.float32)] * 3]), *example())
+
+
+def answers(path: Path, samples: Sequence[Sample]) -> npt.NDArray[np.float64]:
+    """Return a file's probabilities of samples, f64 [N, K, H]."""
+    session = open_session(path, threads=1)
+    found = [
+        session.run(*pad(samples[at : at + ROWS], length=MAX_LENGTH, rows=len(samples[at : at + ROWS])))[1]
+        for at in range(0, len(samples), ROWS)
+    ]
+    return np.concatenate(found).astype(np.float64)
+
+
+def compared(held: Cohort, paths: dict[str, Path]) -> Compared:
+    """Ask both files of the same held-out patients."""
+    asked = Questions(*(part[:PATIENTS] for part in asked_of(held, SPLIT)))
+    samples = samples_of(timelines(held), asked, MAX_LENGTH)
+    given = {
+        arm: answers(paths[file], samples[:PATIENTS]) for arm, file in (("compressed", "packed"), ("dense", "dense"))
+    }
+    few = [answers(paths[file], samples[:ROWS]) for file in ("rows", "packed")]
+    apart = float(np.abs(few[0] - few[1]).max())
+    if apart > SAME:
+        raise RuntimeError(
+            f"files with rows of 8 bits and of trits differ by {apart:.2g}; their quality has to be told apart"
+        )
+    return Compared(
+        scored(held, asked, given), len(asked.subject), f"rows of 8 bits answer within {apart:.1g} of trits"
     )
-    return whole, part
 
 
 def cost(found: Compared) -> str:
@@ -196,43 +250,39 @@ def cost(found: Compared) -> str:
             f"macro-{metric.upper()} {arms['compressed']:.4f} against {arms['dense']:.4f} "
             f"({change['value']:+.4f}, {change['lower']:+.4f} to {change['upper']:+.4f})"
         )
-    return f"{', '.join(told)} on {found.patients:,} held-out patients"
+    return f"{', '.join(told)} on {found.patients:,} held-out patients; {found.told}"
 
 
 def main() -> int:
     """Train, export, measure and write the figures."""
     argparse.ArgumentParser(description=__doc__).parse_args()
-    folder = cohort()
-    held = open_cohort(folder)
-    first = dense(folder)
-    second = ternary(first, folder)
-    releases = {
-        "dense": made(verb("export", first, WIDE / "release"), WIDE / "release"),
-        "cpu": made(verb("export", second, WIDE / "cpu", "--target", "cpu"), WIDE / "cpu"),
-        "packed": made(
-            verb("export", second, WIDE / "packed", "--target", "cpu", "--embeddings", "trits", "--transport"),
-            WIDE / "packed",
-        ),
-    }
-    bytes_of = {name: measure(path / "model.onnx") for name, path in releases.items()}
-    tokens = seen(held)
-    if held.vocabulary.size < LEAST_CODES or tokens[0] < LEAST_TOKENS:
-        raise RuntimeError(f"{held.vocabulary.size:,} codes and {tokens[0]:,} tokens; too few for these figures")
-    for name, arm, part in (
-        ("file_ratio.768", "cpu", "raw"),
+    torch.set_num_threads(1)
+    held = cohort()
+    asked = asked_of(held, "train")
+    content = batches(held, asked)
+    whole, first = tokens(content), tokens(content[: round(DENSE_SHARE * len(content))])
+    if held.vocabulary.size < LEAST_CODES or whole < LEAST_TOKENS:
+        raise RuntimeError(f"{held.vocabulary.size:,} codes and {whole:,} tokens; too few for these figures")
+    made = graphs(trained(held, asked))
+    paths = {name: write(model, f"wide/{name}.onnx") for name, model in made.items()}
+    size = {name: measure(path) for name, path in paths.items()}
+    told = (
+        f"{held.vocabulary.size:,} codes, {ZEROS:.0%} zeros in all matrices of blocks and in the table of codes (bound "
+        f"of entropy {ternary_entropy(ZEROS):.3f} bits a weight); quality of this file: {cost(compared(held, paths))}; "
+        f"trained on {whole:,} tokens, the last {whole - first:,} of them with ternary weights by straight-through; "
+        "dense is the network before these"
+    )
+    for name, file, part in (
+        ("file_ratio.768", "rows", "raw"),
         ("file_ratio.768.embeddings", "packed", "raw"),
         ("transport_ratio.768", "packed", "zstd"),
     ):
-        size = getattr(bytes_of[arm], part)
-        found = answered({"compressed": releases[arm], "dense": releases["dense"]}, folder)
+        count = getattr(size[file], part)
+        zipped = "" if part == "raw" else " in zstd"
         Figure(
-            name=f"compress.size.{name}", value=bytes_of["dense"].raw / size, unit="ratio", command=COMMAND,
-            rival="the same network trained in f32, its .onnx as exported", rival_value=1.0, seeds=(SEED,),
-            count=size,
-            note=f"{bytes_of['dense'].raw:,} bytes to {size:,} ({part}; the fp32 file in zstd "
-            f"{bytes_of['dense'].zstd:,}); {held.vocabulary.size:,} codes, {ZEROS:.0%} zeros in all matrices of blocks "
-            f"and in the table of codes (bound of entropy {ternary_entropy(ZEROS):.3f} bits a weight); this file's "
-            f"quality: {cost(found)}; dense on {tokens[0]:,} tokens, ternary by straight-through on {tokens[1]:,} more",
+            name=f"compress.size.{name}", value=size["dense"].raw / count, unit="ratio", command=COMMAND,
+            rival="the network in f32, its .onnx as exported", rival_value=1.0, seeds=(SEED,), count=count,
+            note=f"{size['dense'].raw:,} bytes ({size['dense'].zstd:,} in zstd) to {count:,}{zipped}; {told}",
         ).write()  # fmt: skip
     return 0
 

@@ -1,0 +1,94 @@
+"""What ternary weights cost behind a teacher, file against file: `python -m tests.benchmarks.compress.distilled`.
+
+The compressed file is that of `anamnesis export --target cpu`, with the table of codes in three values too.
+"""
+
+import argparse
+import subprocess
+from pathlib import Path
+
+import polars as pl
+
+from ehr.metrics.scores import MACRO
+from tests.benchmarks.compress.models import NAMES, RUNS, trained
+from tests.benchmarks.compress.quality import SEED, Compared, answered
+from tests.benchmarks.harness import ROOT, Figure, mean_of, verb
+
+COMMAND = "python -m tests.benchmarks.compress.distilled"
+CONFIG = ROOT / "configs" / "compress" / "ternary.yaml"
+SHORTER = ("--method.init_args.epochs", "1", "--method.init_args.tokens", "2048")
+"""One pass over the training patients, in small batches, so that a model takes minutes on one core."""
+LEAST_POSITIVES = 50
+"""Outcomes with fewer have slopes too noisy to compare."""
+
+
+def once(command: list[str], folder: Path) -> Path:
+    """Run a verb whose artefact is not there."""
+    if not (folder / "manifest.json").is_file():
+        subprocess.run(command, cwd=ROOT, check=True)
+    return folder
+
+
+def compared(name: str) -> Compared:
+    """Compress, export for a processor, and ask both files of the same held-out patients."""
+    model, folder = trained(name), RUNS / f"{name}-ternary"
+    run, release, dense = folder / "run", folder / "release", model.run.parent / "release"
+    words = ("--config", CONFIG, "--no-gate", *SHORTER)
+    once(verb("compress", model.run, model.cohort, run, *words), run)
+    once(verb("export", run, release, "--target", "cpu", "--embeddings", "trits"), release)
+    once(verb("export", model.run, dense), dense)
+    return answered({"compressed": release, "dense": dense}, model.cohort)
+
+
+def write(name: str, found: Compared) -> None:
+    """Write the figures of one model."""
+    macro = found.scores.filter(outcome=MACRO)
+    told = (
+        f"weights of blocks and table of codes -a, 0, a a row, one pass over the training patients with the dense "
+        f"network as teacher, exported with --target cpu --embeddings trits; {found.told}"
+    )
+    for metric in ("auroc", "auprc"):
+        change = macro.filter(metric=f"{metric}_over_dense").row(0, named=True)
+        arms = {arm: macro.filter(model=arm, metric=metric)["value"].item() for arm in ("compressed", "dense")}
+        Figure(
+            name=f"compress.quality.{name}.ternary.{metric}_change", value=change["value"], lower=change["lower"],
+            upper=change["upper"], unit=metric.upper(), rival="the exported fp32 file", rival_value=0.0,
+            count=found.patients, seeds=(SEED,), command=COMMAND,
+            note=f"macro {arms['compressed']:.4f} against {arms['dense']:.4f}; {told}; paired resamples of patients",
+        ).write()  # fmt: skip
+    slope = found.scores.filter(
+        (pl.col("metric") == "calibration_slope")
+        & (pl.col("outcome") != MACRO)
+        & (pl.col("positives") >= LEAST_POSITIVES)
+    ).drop_nulls("value")
+    keys = ["outcome", "horizon_days"]
+    pair = slope.filter(model="compressed").join(slope.filter(model="dense"), on=keys, suffix="_dense").sort(keys)
+    change = mean_of((pair["value"] - pair["value_dense"]).to_list())
+    Figure(
+        name=f"compress.quality.{name}.ternary.slope_change", value=change.value, lower=change.lower,
+        upper=change.upper, unit="calibration slope", rival="the exported fp32 file", rival_value=0.0,
+        count=found.patients, seeds=(SEED,), command=COMMAND,
+        note=f"mean over {len(pair)} outcomes and horizons of {LEAST_POSITIVES} positives or more, Student's "
+        f"interval over these: {pair['value'].mean():.3f} against {pair['value_dense'].mean():.3f}; {told}",
+    ).write()  # fmt: skip
+
+
+def main() -> int:
+    """Measure and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=NAMES, action="append", help="(default: those that are trained)")
+    given = parser.parse_args()
+    for name in given.model or NAMES:
+        try:
+            found = compared(name)
+        except ValueError as missing:
+            if given.model:
+                parser.error(str(missing))
+            print(f"note: {missing}")
+            continue
+        write(name, found)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
