@@ -16,6 +16,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 
 from pipelines import artefacts
 
+CONFIG = "config.yaml"
 DEFAULTS: dict[str, Any] = {
     "max_epochs": 10,
     "gradient_clip_val": 1.0,
@@ -113,13 +114,22 @@ def run_folder(output: Path, text: str, *, overwrite: bool) -> Generator[Path]:
         ValueError: an interrupted run of other settings stands there.
     """
     with artefacts.build(output, overwrite=overwrite, resume=True) as folder:
-        kept = folder / "config.yaml"
-        if kept.is_file() and task_of(kept.read_text(encoding="utf-8")) != task_of(text):
-            raise ValueError(
-                f"{folder}: an interrupted run with other settings; give its settings to go on, or delete the folder"
-            )
-        artefacts.write_bytes(kept, text.encode())
+        refuse_other(folder, text)
+        artefacts.write_bytes(folder / CONFIG, text.encode())
         yield folder
+
+
+def refuse_other(folder: Path, text: str) -> None:
+    """Refuse to go on from a run of other settings.
+
+    Raises:
+        ValueError: such a run was interrupted in this folder.
+    """
+    kept = folder / CONFIG
+    if kept.is_file() and task_of(kept.read_text(encoding="utf-8")) != task_of(text):
+        raise ValueError(
+            f"{folder}: an interrupted run with other settings; give its settings to go on, or delete the folder"
+        )
 
 
 def task_of(text: str) -> dict[str, Any]:

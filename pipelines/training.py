@@ -75,10 +75,13 @@ def settings(module: type[Training], data: type[PackedData], config: Path, rest:
 def run_folder(output: Path, made: Settings, *, overwrite: bool) -> Generator[Path]:
     """Yield the run's folder under its partial name; the first process renames it when all is done.
 
+    Every process looks at the settings by itself: one that went on alone would wait for the others for long.
+
     Raises:
         ValueError: an interrupted run of other settings stands there.
     """
     if made.trainer.global_rank > 0:
+        running.refuse_other(artefacts.partial(output), made.text)
         yield artefacts.partial(output)
         return
     with running.run_folder(output, made.text, overwrite=overwrite) as folder:

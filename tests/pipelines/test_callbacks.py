@@ -10,6 +10,7 @@ import pytest
 import pytorch_lightning as lightning
 import torch
 
+from pipelines import training
 from pipelines.callbacks.checkpoints import HEARD, NEXT, AtomicCheckpoints, Resume, Stopped
 from pipelines.callbacks.curves import Curves
 
@@ -120,3 +121,22 @@ def test_who_is_told_at_the_last_step_is_done(tmp_path):
     resume = fit(tmp_path, lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 20 else None)
     assert resume.asked
     assert steps_of(tmp_path) == list(range(20))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_every_process_refuses_an_interrupted_run_of_other_settings(tmp_path, rank):
+    """The first one ends with an error; another one that did not would wait for it for half an hour."""
+    partial = tmp_path / ".run.partial"
+    partial.mkdir()
+    (partial / "config.yaml").write_text("model: {width: 16}\ntrainer: {devices: 1}\n")
+
+    def go_on(text):
+        made = SimpleNamespace(trainer=SimpleNamespace(global_rank=rank), text=text)
+        with training.run_folder(tmp_path / "run", made, overwrite=False) as folder:
+            assert folder == partial
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        go_on("model: {width: 16}\ntrainer: {devices: 2}\n")
+    with pytest.raises(ValueError, match="other settings"):
+        go_on("model: {width: 32}\n")
