@@ -22,8 +22,10 @@ class Reached(NamedTuple):
     alert: Alert
 
 
-def cards(question: Question, table: pl.DataFrame, release: Release, alerts: Alerts) -> list[dict[str, Any]]:
-    """Return the cards of one patient, those that reach farthest beyond their threshold first.
+def cards(
+    question: Question, table: pl.DataFrame, release: Release, alerts: Alerts
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return outcome and card, of one patient, those that reach farthest beyond their threshold first.
 
     Args:
         question: what was asked.
@@ -33,12 +35,12 @@ def cards(question: Question, table: pl.DataFrame, release: Release, alerts: Ale
     """
     learnt = [name for name in release.registry.names if name not in release.manifest.get("disabled", ())]
     found = [
-        (reached, card(outcome, reached, rows, question, release))
+        (reached, outcome, card(outcome, reached, rows, question, release))
         for outcome in learnt
         if (reached := reach(outcome, rows := table.filter(pl.col("outcome") == outcome), alerts))
     ]
-    found.sort(key=lambda pair: -max(held.probability / held.alert.threshold for held in pair[0]))
-    return [made for _, made in found]
+    found.sort(key=lambda made: -max(held.probability / held.alert.threshold for held in made[0]))
+    return [made[1:] for made in found]
 
 
 def reach(outcome: str, rows: pl.DataFrame, alerts: Alerts) -> list[Reached]:

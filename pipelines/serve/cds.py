@@ -18,6 +18,7 @@ from pipelines.serve.readers import Readers
 from pipelines.serve.refusals import Refusal
 from pipelines.serve.score import answer, of_content
 from pipelines.serve.service import Reply, Service, scoring
+from pipelines.serve.shown import Shown
 
 HOOKS: Mapping[str, tuple[str, ...]] = {
     "patient-view": ("userId", "patientId"),
@@ -48,9 +49,9 @@ def routes(service: Service, readers: Readers) -> list[Route]:
         service: the server's parts.
         readers: threads that read records.
     """
-    feedbacks = Counter(
-        "anamnesis_card_feedback", "What became of cards.", ["outcome"], registry=service.metrics.registry
-    )
+    registry, kept = service.metrics.registry, Shown()
+    given = Counter("anamnesis_cards", "Cards shown.", ["about"], registry=registry)
+    feedbacks = Counter("anamnesis_card_feedback", "What became of cards.", ["outcome", "about"], registry=registry)
     offered = {"services": [description(hook, service) for hook in HOOKS]}
 
     async def discover(_: Request) -> Response:
@@ -67,13 +68,16 @@ def routes(service: Service, readers: Readers) -> list[Route]:
             return Reply(JSONResponse({"cards": []}), asked.patient)
         found = await answer(asked, service, readers)
         shown = cards.cards(found.question, found.table, service.release, service.alerts)
-        return Reply(JSONResponse({"cards": shown}), asked.patient, found.probability[None])
+        for outcome, card in shown:
+            kept.add(card["uuid"], outcome)
+            given.labels(outcome).inc()
+        return Reply(JSONResponse({"cards": [card for _, card in shown]}), asked.patient, found.probability[None])
 
     async def feedback(request: Request, service: Service) -> Reply:
         known(request)
         content = records.content_of(await intake.read(request, service.limits))
-        for word in responses(content):
-            feedbacks.labels(word).inc()
+        for card, word in responses(content):
+            feedbacks.labels(word, kept.about(card)).inc()
         return Reply(Response(status_code=200))
 
     return [
@@ -137,8 +141,8 @@ def called(content: object, hook: str) -> Called:
     return Called(given["patientId"], held.get("prefetch"))
 
 
-def responses(content: object) -> list[str]:
-    """Return what became of cards, `accepted` or `overridden` each; reasons and comments are not kept.
+def responses(content: object) -> list[tuple[str, str]]:
+    """Return cards, and `accepted` or `overridden` of each; reasons and comments are not kept.
 
     Raises:
         Refusal: 400, something that the specification asks for is missing.
@@ -149,8 +153,8 @@ def responses(content: object) -> list[str]:
     return [response_of(entry, number) for number, entry in enumerate(given, start=1)]
 
 
-def response_of(entry: object, number: int) -> str:
-    """Return what became of one card."""
+def response_of(entry: object, number: int) -> tuple[str, str]:
+    """Return one card and what became of it."""
     held: Mapping[str, Any] = entry if isinstance(entry, dict) else {}
     word, moment = held.get("outcome"), held.get("outcomeTimestamp")
     if not is_uuid(held.get("card")):
@@ -159,7 +163,7 @@ def response_of(entry: object, number: int) -> str:
         raise Refusal(400, f"feedback, entry {number}: outcome is none of {', '.join(RESPONSES)}")
     if not isinstance(moment, str) or not INSTANT.fullmatch(moment):
         raise Refusal(400, f"feedback, entry {number}: outcomeTimestamp is no time with a zone")
-    return str(word)
+    return str(held["card"]), str(word)
 
 
 def is_uuid(value: object) -> bool:

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from pipelines import score as verb
-from pipelines.serve import cds
+from pipelines.serve import cds, shown
 from pipelines.serve.alerts import Alert, load
 from tests.pipelines.serve import hooks
 from tests.pipelines.serve.bundles import bundle
@@ -66,7 +66,21 @@ def test_a_client_discovers_asks_and_answers(made):
             jsonschema.validate(content, hooks.FEEDBACK)
             assert sent(made, content, f"/cds-services/{held['id']}/feedback").status_code == 200
     page = ask(made.app, "GET", "/metrics").text
-    assert 'anamnesis_card_feedback_total{outcome="overridden"} 2.0' in page
+    # Two calls, of which each showed two cards; the first one of each, of the kidney, was answered twice.
+    assert 'anamnesis_cards_total{about="failure"} 2.0' in page
+    for outcome in ("accepted", "overridden"):
+        assert f'anamnesis_card_feedback_total{{about="kidney",outcome="{outcome}"}} 2.0' in page
+    strange = hooks.response("01234567-89AB-cdef-0123-456789abcdef")
+    assert sent(made, strange, f"{PATH}/feedback").status_code == 200
+    page = ask(made.app, "GET", "/metrics").text
+    assert 'anamnesis_card_feedback_total{about="unknown",outcome="accepted"} 1.0' in page
+
+
+def test_the_oldest_cards_are_forgotten_first():
+    held = shown.Shown(2)
+    for card, outcome in (("A", "one"), ("b", "two"), ("c", "three")):
+        held.add(card, outcome)
+    assert [held.about(card) for card in "aBC"] == [shown.UNKNOWN, "two", "three"]
 
 
 def test_cards_stand_where_thresholds_are_reached_and_nowhere_else(made, now):
