@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from compress.onnx.install import install
 from compress.onnx.parity import parity
 from compress.onnx.session import Session, open_session
 from ehr import calibration as calibrations
@@ -54,7 +55,13 @@ class Release(NamedTuple):
 
 
 def open_release(
-    path: Path, *, device: str = "cpu", threads: int = 1, trusted: bool = False, key: Path | None = None
+    path: Path,
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    trusted: bool = False,
+    key: Path | None = None,
+    folded: Path | None = None,
 ) -> Release:
     """Open a release; its signature is checked first, then its checksums, and its golden pair last.
 
@@ -64,11 +71,15 @@ def open_release(
         threads: threads of one call.
         trusted: the caller checked it already.
         key: the public key it has to be signed with; any release is taken without one.
+        folded: folder of the model as this machine's runtime folds it, made where it is missing; None opens the
+            release's own file, which is decoded in memory.
 
     Raises:
         ValueError: it is not signed with the key, a file is missing or changed, parts do not belong together, or the
             golden pair is not met.
     """
+    if folded is not None and device != "cpu":
+        raise ValueError(f"a folded model is one for the cpu, not for {device}; leave one of them out")
     if key is not None:
         signature.verify(path, key)
     manifest = artefacts.read_manifest(path, "release")
@@ -78,7 +89,8 @@ def open_release(
     vocabulary, registry = Vocabulary.load(path / "vocabulary.json"), load(path / "outcomes.yaml")
     calibration = calibrations.from_json(json.loads((path / "calibration.json").read_text(encoding="utf-8")))
     least = manifest.get("least_onnxruntime")
-    session = open_session(path / MODEL, device=device, threads=threads, least=least)
+    file = path / MODEL if folded is None else install(path / MODEL, folded)
+    session = open_session(file, device=device, threads=threads, least=least)
     if vocabulary.digest != manifest["vocabulary"]:
         raise ValueError(f"{path}: vocabulary.json is not that of {MODEL}; copy the whole folder again")
     if (session.outcomes, session.horizons) != registry.horizons.shape:

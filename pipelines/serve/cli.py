@@ -51,6 +51,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--tls-certificate", type=Path, help="PEM")
     made.add_argument("--tls-key", type=Path, help="PEM")
     made.add_argument("--key", type=Path, help="public key, PEM; a release that is not signed with it is refused")
+    made.add_argument(
+        "--folded", type=Path, help="folder that keeps the model decoded, so that later starts take less memory"
+    )
     made.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     made.add_argument("--workers", type=int, help="calls of the model at a time (default: all cores / --threads)")
     made.add_argument("--threads", type=int, default=1, help="threads of one call (default: 1)")
@@ -82,6 +85,7 @@ def main(argv: Sequence[str]) -> int:
             anyone=given.no_token,
             thresholds=given.thresholds,
             signed=given.key,
+            folded=given.folded,
             device=given.device,
             workers=given.workers,
             threads=given.threads,

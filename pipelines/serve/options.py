@@ -38,6 +38,8 @@ class Options:
     """File of probabilities above which CDS cards are shown; None: no cards."""
     signed: Path | None = None
     """Public key that the release has to be signed with; None: any release."""
+    folded: Path | None = None
+    """Folder of the model as this machine's runtime folds it; None: the release's own file."""
     device: str = "cpu"
     """cpu or cuda."""
     workers: int | None = None

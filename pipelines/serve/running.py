@@ -35,7 +35,9 @@ def run(path: Path, options: Options, limits: Limits) -> None:
     guard(options.address, tokens, anyone=options.anyone)
     workers = options.workers or max(1, cores() // options.threads)
     # Signature, checksums and the golden pair come before anything listens.
-    release = open_release(path, device=options.device, threads=options.threads, key=options.signed)
+    release = open_release(
+        path, device=options.device, threads=options.threads, key=options.signed, folded=options.folded
+    )
     held = alerts.load(options.thresholds, release.registry) if options.thresholds else alerts.NONE
     audit = audit_of(options, release)
     engine = Engine(release, limits, workers=workers)

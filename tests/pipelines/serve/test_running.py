@@ -172,6 +172,26 @@ def test_a_stop_under_load_loses_no_accepted_request(chain, opened, tmp_path):
     assert (found["wrong"], found["refused"]) == (0, 8)
 
 
+def test_a_folded_model_answers_as_the_release_does(chain, opened, tmp_path):
+    folded = tmp_path / "folded"
+    given = questions.arrays(opened, 3, 40)
+    body, headers = questions.as_bytes(given)
+    with serving(chain.release, tmp_path, "--folded", folded) as server:
+        answer = httpx.post(server.url + questions.INFER, content=body, headers=headers)
+    found = questions.from_bytes(answer.content, answer.headers[questions.HEADER])
+    assert questions.worst(found, questions.expected(opened, given)) <= 1e-5
+    made = {file.name: file.stat().st_mtime_ns for file in folded.iterdir()}
+    assert set(made) == {"model.folded.onnx", "model.folded.json"}
+    again = open_release(chain.release, folded=folded, trusted=True)
+    assert questions.worst(questions.expected(again, given), questions.expected(opened, given)) <= 1e-5
+    assert made == {file.name: file.stat().st_mtime_ns for file in folded.iterdir()}
+
+
+def test_a_folded_model_is_one_for_the_cpu(chain, tmp_path):
+    with pytest.raises(ValueError, match="for the cpu, not for cuda"):
+        open_release(chain.release, device="cuda", folded=tmp_path / "folded")
+
+
 def test_a_stop_over_grpc_answers_what_was_accepted(chain, opened, tmp_path):
     given = message(questions.arrays(opened, 4, 30), raw=True)
     method = methods()["ModelInfer"]
