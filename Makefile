@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := ehr robust compress pipelines
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-cpu test-runtimes test-fuzz test-clients rival proto check format bench bench-compress bench-documents bench-scale figures docs build clean
+.PHONY: help install demo test test-slow test-cpu test-runtimes test-fuzz test-clients rival proto check format bench bench-compress bench-documents bench-robust bench-scale figures docs build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -78,8 +78,14 @@ runs/llmcompressor: ## an environment with llm-compressor alone, to hold SparseG
 	$(PYTHON) -m venv $@/venv
 	$@/venv/bin/python -m pip install --quiet torch==$$(sed -n 's/^torch==//p' constraints.txt) llmcompressor==0.14.0
 
-bench-compress bench-documents bench-scale: $(STAMP) ## measure the figures of one topic
+bench-compress bench-documents bench-robust bench-scale: $(STAMP) ## measure the figures of one topic
 	$(BIN)/python -m tests.benchmarks --topic $(@:bench-%=%)
+
+runs/venvs/torchattacks: $(STAMP) ## torchattacks with the torch of .venv, to hold attacks against
+	$(PYTHON) -m venv $@
+	# Its own pins are of years ago; what it needs beside torch stands in .venv, which it is shown.
+	$@/bin/python -m pip install --quiet --no-deps torchattacks==3.5.1
+	$@/bin/python -c 'import pathlib, site; pathlib.Path(site.getsitepackages()[0], "project.pth").write_text(str(next(pathlib.Path("$(CURDIR)/$(VENV)").glob("lib/python*/site-packages"))))'
 
 figures: $(STAMP) ## print the measured figures as a table
 	$(BIN)/python -m tests.benchmarks.figures

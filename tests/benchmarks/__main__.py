@@ -25,6 +25,11 @@ TOPICS = {
         "documents.infotabs",
         "documents.compressed",
     ),
+    "robust": (
+        "robust.parity",
+        "robust.cost",
+        "robust.trades",
+    ),
     "scale": (
         "scale.ddp",
         "scale.resume",
