@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ehr.layers import Time2Vec
+from ehr.summary import Summary
 
 
 class SetHead(nn.Module):
@@ -27,12 +28,23 @@ class SetHead(nn.Module):
         return x, self.size(x)[..., 0].float()
 
 
+class ClockHead(nn.Module):
+    """Time tokens of the generating mode: rows of the output table behind those of the codes."""
+
+    def __init__(self, width: int, bins: int) -> None:
+        """Set up."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(bins, width))
+        self.bias = nn.Parameter(torch.zeros(bins))
+
+
 class OutcomeHead(nn.Module):
     """K learned queries, and a logit for each horizon of each."""
 
-    def __init__(self, width: int, outcomes: int, horizons: int) -> None:
-        """Set up."""
+    def __init__(self, width: int, outcomes: int, horizons: int, summary: Summary | None = None) -> None:
+        """Set up; `summary` is what queries are told beside the record, if anything."""
         super().__init__()
+        self.summary = summary
         self.query = nn.Parameter(torch.zeros(outcomes, width))
         self.norm = nn.RMSNorm(width, eps=1e-6)
         self.weight = nn.Parameter(torch.zeros(outcomes, horizons, width))

@@ -108,10 +108,14 @@ class SelfAttention(nn.Module):
             hidden: added to scores, [R, 1, T, T].
             turn: rotation by age, [R, 1, T, D/2].
         """
-        query, key, value = (split(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))
-        query, key = rotate(query, turn), rotate(key, turn)
+        query, key, value = self.parts(x, turn)
         mixed = functional.scaled_dot_product_attention(query, key, value, hidden.to(query.dtype))
         return self.out(merge(mixed))
+
+    def parts(self, x: Tensor, turn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries and keys, both rotated, and values of [R, T, width], each [R, heads, T, D]."""
+        query, key, value = (split(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))
+        return rotate(query, turn), rotate(key, turn), value
 
 
 class CrossAttention(nn.Module):
@@ -147,12 +151,22 @@ class CrossAttention(nn.Module):
             record_turn: rotation of tokens, [R, 1, T, D/2].
         """
         query = rotate(split(self.query(x), self.heads), turn)
-        key, value = (split(part, self.heads) for part in self.key_value(record).chunk(2, dim=-1))
-        nothing_key, nothing_value = (part.expand(key.shape[0], -1, -1, -1).to(key.dtype) for part in self.nothing)
-        key = torch.cat([nothing_key, rotate(key, record_turn)], dim=2)
+        key, value = self.memory(record, record_turn)
+        nothing_key, nothing_value = self.learned(key)
+        key = torch.cat([nothing_key, key], dim=2)
         value = torch.cat([nothing_value, value], dim=2)
         mixed = functional.scaled_dot_product_attention(query, key, value, hidden.to(query.dtype))
         return self.out(merge(mixed))
+
+    def memory(self, record: Tensor, record_turn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return rotated keys, and values, of what the encoder made of tokens, each [R, heads, T, D]."""
+        key, value = (split(part, self.heads) for part in self.key_value(record).chunk(2, dim=-1))
+        return rotate(key, record_turn), value
+
+    def learned(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the learned key and its value for as many rows as `like` has, each [R, heads, 1, D]."""
+        key, value = (part.expand(like.shape[0], -1, -1, -1).to(like.dtype) for part in self.nothing)
+        return key, value
 
 
 def split(x: Tensor, heads: int) -> Tensor:

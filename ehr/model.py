@@ -1,94 +1,24 @@
 """The network: an encoder of the record and a decoder of queries, as a transformers model (torch)."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ehr.batches import Batch
 from ehr.corruption import Denoising
-from ehr.heads import CalibrationHead, OutcomeHead, SetHead, TimeQuery
+from ehr.grammar import Grammar
+from ehr.heads import CalibrationHead, ClockHead, OutcomeHead, SetHead, TimeQuery
 from ehr.layers import PERIOD_DAYS, DecoderBlock, EncoderBlock, hide, log_periods, rotary
+from ehr.network import AnamnesisConfig, Network
+from ehr.summary import Summary
 from ehr.vocabulary import PAD, Vocabulary
 
-ATTENTION = ("visit_causal", "bidirectional")
 LATEST = 2**31 - 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Network:
-    """Size and shape of the network."""
-
-    width: int = 512
-    """Features of a token."""
-    heads: int = 8
-    """Attention heads."""
-    hidden: int | None = None
-    """Features inside the feed-forward parts; 8/3 of the width where None."""
-    encoder_layers: int = 8
-    """Blocks that read the record."""
-    decoder_layers: int = 2
-    """Blocks in which queries read what the encoder made of it."""
-    dropout: float = 0.1
-    """Share of features dropped in training."""
-    attention: str = "visit_causal"
-    """visit_causal: a token sees its own and earlier visits; bidirectional: the whole sample."""
-
-    def __post_init__(self) -> None:
-        """Refuse shapes that do not fit."""
-        if self.attention not in ATTENTION:
-            raise ValueError(f"network.attention is {self.attention}; expected one of {', '.join(ATTENTION)}")
-        if self.heads < 1 or self.width < 1 or self.width % (2 * self.heads):
-            raise ValueError(f"network.width is {self.width}; expected a multiple of twice the heads ({self.heads})")
-        if min(self.encoder_layers, self.decoder_layers) < 1 or not 0 <= self.dropout < 1:
-            raise ValueError("network: expected at least one layer of each kind and a dropout from 0 to below 1")
-
-    @property
-    def hidden_size(self) -> int:
-        """Features inside the feed-forward parts, a multiple of 32 by default."""
-        return self.hidden or -(-self.width * 8 // 3 // 32) * 32
-
-
-class AnamnesisConfig(PretrainedConfig):
-    """Everything needed to build the network again; stored as config.json."""
-
-    model_type = "anamnesis"
-
-    def __init__(
-        self,
-        *,
-        vocabulary_size: int = 3,
-        ancestor_links: int = 0,
-        network: dict[str, Any] | None = None,
-        max_tokens: int = 512,
-        outcomes: Sequence[str] = (),
-        horizons: Sequence[Sequence[int]] = (),
-        **others: Any,  # noqa: ANN401  fields of transformers itself
-    ) -> None:
-        """Set up.
-
-        Args:
-            vocabulary_size: V.
-            ancestor_links: pairs of token and ancestor.
-            network: fields of Network.
-            max_tokens: tokens of a sample, at most: the statics, and the latest of the others.
-            outcomes: names in the order of K; empty before fine-tuning.
-            horizons: days by outcome and horizon, [K, H], -1 where absent.
-            others: fields of transformers itself.
-        """
-        super().__init__(**others)
-        self.vocabulary_size = vocabulary_size
-        self.ancestor_links = ancestor_links
-        self.network = asdict(Network(**(network or {})))
-        # Not max_length, which transformers takes for a setting of text generation.
-        self.max_tokens = max_tokens
-        self.outcomes = list(outcomes)
-        self.horizons = [list(row) for row in horizons]
 
 
 class Moments(NamedTuple):
@@ -148,7 +78,12 @@ class Anamnesis(PreTrainedModel):
         self.encoder_norm = nn.RMSNorm(shape.width, eps=1e-6)
         self.decoder = nn.ModuleList(DecoderBlock(*parts) for _ in range(shape.decoder_layers))
         self.sets = SetHead(shape.width, config.vocabulary_size)
-        self.heads = OutcomeHead(shape.width, len(config.outcomes), max(map(len, config.horizons), default=0))
+        horizons = max(map(len, config.horizons), default=0)
+        summary = Summary(shape.width, config.vocabulary_size) if shape.summary else None
+        self.heads = OutcomeHead(shape.width, len(config.outcomes), horizons, summary)
+        if config.time_bins:
+            self.clock = ClockHead(shape.width, config.time_bins)
+            self.register_buffer("grammar", torch.zeros(2, config.vocabulary_size, dtype=torch.int64))
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -169,6 +104,16 @@ class Anamnesis(PreTrainedModel):
         bag = np.insert(ids, offsets[:-1], tokens)
         self.get_buffer("bag").copy_(torch.from_numpy(bag))
         self.get_buffer("bag_offsets").copy_(torch.from_numpy(offsets[:-1] + tokens))
+        if self.heads.summary is not None:
+            self.heads.summary.get_buffer("bare").copy_(torch.from_numpy(vocabulary.bare()))
+
+    def obey(self, grammar: Grammar) -> None:
+        """Take the rules that generated futures keep to."""
+        self.get_buffer("grammar").copy_(torch.from_numpy(np.stack(grammar)))
+
+    def rules(self) -> Grammar:
+        """Return the rules that generated futures keep to."""
+        return Grammar(*self.get_buffer("grammar").cpu().numpy())
 
     def table(self) -> Tensor:
         """Return the embedding of every token with its ancestors added, [V, width]."""
@@ -212,10 +157,7 @@ class Anamnesis(PreTrainedModel):
             [R, S, K, width].
         """
         _, times, queries, _ = query.shape
-        visible = (moments.segment[:, :, None] == reading.segment[:, None, :]) & (
-            reading.visit[:, None, :] < moments.before[:, :, None]
-        )
-        visible = visible & (moments.segment > 0)[:, :, None]
+        visible = seen(reading, moments)
         dated = visible & (reading.visit > 0)[:, None, :]
         gap = since_last(dated, moments.age_days, reading.age_days)
         x = query + self.query_time(moments.age_days, gap)[:, :, None]
@@ -243,7 +185,7 @@ class Anamnesis(PreTrainedModel):
 
         Returns:
             query [N, width] and log_size f32 [N] of the N queries that are not padding, in row-major order, and the
-            table [V, width] that gives logits over codes: query @ table.T + sets.bias.
+            table [V, width] (see `law`).
         """
         table = self.table()
         reading = self.read(denoising.source, table)
@@ -254,6 +196,19 @@ class Anamnesis(PreTrainedModel):
         decoded = self.decode(reading, query[:, :, None], moments, anchor)[:, :, 0]
         answer, log_size = self.sets(decoded[denoising.query_segment > 0])
         return answer, log_size, table
+
+    def law(self, table: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the output table and the bias of all that may be asked for: codes, then time tokens, if any.
+
+        Args:
+            table: what `table` returns.
+
+        Returns:
+            [V + G, width] and f32 [V + G].
+        """
+        if not self.config.time_bins:
+            return table, self.sets.bias
+        return torch.cat([table, self.clock.weight]), torch.cat([self.sets.bias, self.clock.bias])
 
     def outcomes(self, batch: Batch[Tensor], query_age_days: Tensor) -> Tensor:
         """Return logits of all outcomes at each sample's age, f32 [B, K, H].
@@ -279,11 +234,21 @@ class Anamnesis(PreTrainedModel):
             batch: packed rows.
             moments: [R, S]; N of them are not padding, in row-major order.
         """
-        reading = self.read(batch, self.table())
+        table = self.table()
+        reading = self.read(batch, table)
         anchor = of_segments(batch.query_age_days, batch.segment, moments.segment)
-        query = self.heads.query.expand(*moments.segment.shape, -1, -1)
+        query = self.asked(reading, batch.token, moments, table)
         decoded = self.decode(reading, query, moments, anchor)
         return self.heads(decoded[moments.segment > 0])
+
+    def asked(self, reading: Reading, token: Tensor, moments: Moments, table: Tensor) -> Tensor:
+        """Return the outcomes' queries at S moments, told the summary of what each sees, [R, S, K, width]."""
+        query = self.heads.query.expand(*moments.segment.shape, -1, -1)
+        if self.heads.summary is None:
+            return query
+        embedded = functional.embedding(token, table)
+        told = self.heads.summary(token, embedded, seen(reading, moments), reading.age_days, moments.age_days)
+        return query + told[:, :, None]
 
     def score(self, token: Tensor, visit: Tensor, age_days: Tensor, query_age_days: Tensor, table: Tensor) -> Tensor:
         """Return logits of samples that stand one a row, f32 [batch, K, H]; a row of padding alone has no history.
@@ -300,8 +265,14 @@ class Anamnesis(PreTrainedModel):
         reading = self.encode(token, segment, visit, age_days, anchor, table)
         asked = torch.ones_like(segment[:, :1])
         moments = Moments(anchor, asked, torch.full_like(asked, LATEST))
-        query = self.heads.query.expand(token.shape[0], 1, -1, -1)
+        query = self.asked(reading, token, moments, table)
         return self.heads(self.decode(reading, query, moments, anchor)[:, 0])
+
+
+def seen(reading: Reading, moments: Moments) -> Tensor:
+    """Return which tokens each moment sees: its segment's, in visits before its bound, bool [R, S, T]."""
+    own = (moments.segment[:, :, None] == reading.segment[:, None, :]) & (moments.segment > 0)[:, :, None]
+    return own & (reading.visit[:, None, :] < moments.before[:, :, None])
 
 
 def since_last(visible: Tensor, now: Tensor, age_days: Tensor) -> Tensor:

@@ -12,9 +12,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ehr import corruption
 from ehr.batches import Batch, Layout, collate, generator, plan
-from ehr.corruption import Corruption, Denoising
+from ehr.corruption import Asked, Corruption, Denoising
+from ehr.grammar import Grammar, grammar
 from ehr.model import Moments
 from ehr.timelines import Record, Sample, Timelines, cut
+from ehr.unrolling import GENERATING, unroll
 from pipelines.cohort import Cohort, splits, timelines
 from pipelines.samples import Group, Questions, groups, questions_of
 
@@ -81,14 +83,27 @@ class RecordSource:
         max_length: int,
         seed: int,
         one_way: bool,
+        objective: str = "set_ce",
+        rules: Grammar | None = None,
     ) -> None:
         """Find the subjects with at least one visit.
+
+        Args:
+            cohort: prepared records.
+            split: of which.
+            settings: of the noise.
+            max_length: tokens of a sample, at most.
+            seed: of the noise.
+            one_way: whether attention is visit-causal.
+            objective: of pretraining.
+            rules: the grammar, where the objective generates.
 
         Raises:
             ValueError: there is none.
         """
         self.timelines = Mapped(cohort)
         self.settings, self.max_length, self.seed, self.one_way = settings, max_length, seed, one_way
+        self.objective, self.rules = objective, rules
         self.known = corruption.facts(cohort.vocabulary)
         held = splits(cohort)
         subjects = held["subject_id"].to_numpy()[(held["split"] == split).to_numpy()]
@@ -112,13 +127,15 @@ class RecordSource:
             end = int(draw.integers(self.max_length, end + 1))
         return cut(record, int(record.time[end - 1]), max_length=self.max_length)
 
+    def asked(self, sample: Sample, epoch: int) -> tuple[Sample, Asked]:
+        """Return a record as the model reads it, and what it is asked."""
+        if self.rules is not None:
+            return unroll(sample, self.rules, seed=self.seed, epoch=epoch, ordered=self.objective == "ordered_ce")
+        return corruption.corrupt(sample, self.settings, self.known, seed=self.seed, epoch=epoch, one_way=self.one_way)
+
     def make(self, layout: Layout, epoch: int) -> Denoising[npt.NDArray[Any]]:
         """Return a corrupted batch."""
-        how: dict[str, Any] = {"seed": self.seed, "epoch": epoch, "one_way": self.one_way}
-        rows = [
-            [corruption.corrupt(self.sample(at, epoch), self.settings, self.known, **how) for at in row]
-            for row in layout.rows
-        ]
+        rows = [[self.asked(self.sample(at, epoch), epoch) for at in row] for row in layout.rows]
         return corruption.denoising(rows, layout.width)
 
 
@@ -286,11 +303,15 @@ class PackedData(lightning.LightningDataModule):
 class PretrainingData(PackedData):
     """Records of the splits train and tuning."""
 
-    def open(self, cohort: Cohort, settings: Corruption, *, one_way: bool) -> None:
+    rules: Grammar | None = None
+
+    def open(self, cohort: Cohort, settings: Corruption, *, one_way: bool, objective: str = "set_ce") -> None:
         """Read where the patients stand."""
+        self.rules = rules_of(cohort) if objective in GENERATING else None
+        how: dict[str, Any] = {"one_way": one_way, "objective": objective, "rules": self.rules}
 
         def source(split: str) -> RecordSource:
-            return RecordSource(cohort, split, settings, max_length=self.max_length, seed=self.seed, one_way=one_way)
+            return RecordSource(cohort, split, settings, max_length=self.max_length, seed=self.seed, **how)
 
         self.train = source("train")
         self.tuning = source("tuning") if has_split(cohort, "tuning") else None
@@ -309,6 +330,16 @@ class FinetuningData(PackedData):
         self.train = source(asked)
         self.tuning = source(questions_of(cohort, "tuning")) if has_split(cohort, "tuning") else None
         return asked
+
+
+def rules_of(cohort: Cohort) -> Grammar:
+    """Return the grammar of a cohort's futures: what stands in a visit of its training split may be drawn."""
+    source, held, size = timelines(cohort), splits(cohort), cohort.vocabulary.size
+    seen = np.zeros(size, dtype=bool)
+    for subject in held["subject_id"].to_numpy()[(held["split"] == "train").to_numpy()].tolist():
+        record = source.record(subject)
+        seen[record.token[record.visit > 0]] = True
+    return grammar(cohort.vocabulary, seen)
 
 
 def has_split(cohort: Cohort, name: str) -> bool:

@@ -14,8 +14,11 @@ from ehr import losses
 from ehr.batches import generator
 from ehr.codes import match
 from ehr.corruption import Corruption, Denoising
-from ehr.model import Anamnesis, AnamnesisConfig, Network
+from ehr.grammar import TIME_BINS
+from ehr.model import Anamnesis
+from ehr.network import AnamnesisConfig, Network
 from ehr.outcomes.registry import Registry
+from ehr.unrolling import GENERATING
 from ehr.vocabulary import MASK, Vocabulary
 from pipelines.acceleration import compile_blocks
 from pipelines.data import Answered, Step
@@ -145,8 +148,11 @@ def weights(network: Anamnesis, settings: Optimizer) -> list[dict[str, Any]]:
     ]
 
 
+OBJECTIVES = ("set_ce", *GENERATING)
+
+
 class Pretraining(Training):
-    """Denoising: the set of codes of visits, from what came before them."""
+    """Denoising: the set of codes of visits, from what came before them; or their codes one by one."""
 
     def __init__(
         self,
@@ -154,6 +160,7 @@ class Pretraining(Training):
         corruption: Corruption = Corruption(),  # noqa: B008  frozen
         optimizer: Optimizer = Optimizer(),
         size_weight: float = 0.1,
+        objective: str = "set_ce",
         *,
         compile: bool = False,
         activation_checkpointing: bool = False,
@@ -165,37 +172,51 @@ class Pretraining(Training):
             corruption: what is asked for and hidden.
             optimizer: rates.
             size_weight: weight of the loss of the set's size beside that of its codes.
+            objective: set_ce, the set of codes without order; permuted_ce, the rest of the set after some of it, which
+                generating needs; ordered_ce, the next code in the order of the record (the control).
             compile: compile the blocks (torch.compile).
             activation_checkpointing: make what blocks hold again for the gradient, instead of keeping it.
         """
         super().__init__(optimizer, compile=compile, activation_checkpointing=activation_checkpointing)
+        if objective not in OBJECTIVES:
+            raise ValueError(f"model.objective is {objective}; expected one of {', '.join(OBJECTIVES)}")
+        if objective in GENERATING and network.attention != "visit_causal":
+            raise ValueError(f"model.objective {objective} needs model.network.attention visit_causal")
         self.shape, self.corruption, self.size_weight = network, corruption, size_weight
+        self.objective = objective
 
     def build(self, vocabulary: Vocabulary, max_length: int) -> None:
         """Make the network; weights follow the global seed."""
-        self.network = new_network(self.shape, vocabulary, max_length)
+        generates = self.objective in GENERATING
+        self.network = new_network(self.shape, vocabulary, max_length, time_bins=TIME_BINS if generates else 0)
         # Not asked here; DDP waits for the gradient of every weight that may have one.
         self.network.heads.requires_grad_(requires_grad=False)
         frequency = np.array(vocabulary.patients, dtype=np.float32) + 0.5
         with torch.no_grad():
             self.network.sets.bias.copy_(torch.from_numpy(np.log(frequency / frequency.sum())))
+            if generates:
+                # A visit has several codes to one gap; and no set is counted.
+                self.network.clock.bias.fill_(-np.log(6 * TIME_BINS))
+                self.network.sets.size.requires_grad_(requires_grad=False)
 
     def parts(self, content: Denoising[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the sum of losses over queries, and the number of queries."""
         query, log_size, table = self.network.pretrain(content)
+        table, bias = self.network.law(table)
         # Queries that are padding carry no targets; the others are numbered anew.
         number = torch.cumsum((content.query_segment > 0).flatten(), dim=0) - 1
         asked = number[content.target_query]
         code = losses.set_ce(
             query,
             table,
-            self.network.sets.bias,
+            bias,
             target_query=asked,
             target=content.target,
             weight=content.weight,
         )
-        size = losses.poisson_nll(log_size, asked)
-        return code + self.size_weight * size, code.new_tensor(len(query))
+        if self.objective not in GENERATING:
+            code = code + self.size_weight * losses.poisson_nll(log_size, asked)
+        return code, code.new_tensor(len(query))
 
     def validation_step(self, batch: Step, batch_idx: int) -> None:  # noqa: ARG002  Lightning's signature
         """Log the loss of the tuning split."""
@@ -214,6 +235,7 @@ class Finetuning(Training):
         network: Network | None = None,
         dropout: float | None = None,
         *,
+        summary: bool = False,
         compile: bool = False,
         activation_checkpointing: bool = False,
     ) -> None:
@@ -223,11 +245,12 @@ class Finetuning(Training):
             optimizer: rates.
             network: size and shape where training starts from scratch (without --pretrained).
             dropout: in place of the pretrained network's.
+            summary: tell outcomes counts, last values and times since last beside the record.
             compile: compile the blocks (torch.compile).
             activation_checkpointing: make what blocks hold again for the gradient, instead of keeping it.
         """
         super().__init__(optimizer, compile=compile, activation_checkpointing=activation_checkpointing)
-        self.shape, self.dropout = network, dropout
+        self.shape, self.dropout, self.summary = network, dropout, summary
         self.answers: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
 
     def build(self, network: Anamnesis, vocabulary: Vocabulary, registry: Registry, asked: Questions) -> None:
@@ -241,12 +264,16 @@ class Finetuning(Training):
         """
         settings = network.config.to_dict()
         settings["outcomes"], settings["horizons"] = registry.names, registry.horizons.tolist()
+        settings["network"] = {**settings["network"], "summary": self.summary}
         if self.dropout is not None:
-            settings["network"] = {**settings["network"], "dropout": self.dropout}
+            settings["network"]["dropout"] = self.dropout
         self.network = Anamnesis(AnamnesisConfig(**settings))
         kept = {name: value for name, value in network.state_dict().items() if not name.startswith("heads.")}
         self.network.load_state_dict(kept, strict=False)
+        self.network.know(vocabulary)
         self.network.sets.requires_grad_(requires_grad=False)
+        if self.network.config.time_bins:
+            self.network.clock.requires_grad_(requires_grad=False)
         self.network.heads.set_prior(prevalence(asked))
         with torch.no_grad():
             table = self.network.table()
@@ -275,12 +302,16 @@ class Finetuning(Training):
         self.log("tuning/auroc", macro_auroc(logit, label), sync_dist=True)
 
 
-def new_network(shape: Network, vocabulary: Vocabulary, max_length: int) -> Anamnesis:
-    """Make a network for a vocabulary with random weights."""
+def new_network(shape: Network, vocabulary: Vocabulary, max_length: int, *, time_bins: int = 0) -> Anamnesis:
+    """Make a network for a vocabulary with random weights; it generates where it has time tokens."""
     links = sum(len(chain) for chain in vocabulary.ancestors)
     network = Anamnesis(
         AnamnesisConfig(
-            vocabulary_size=vocabulary.size, ancestor_links=links, network=vars(shape), max_tokens=max_length
+            vocabulary_size=vocabulary.size,
+            ancestor_links=links,
+            network=vars(shape),
+            max_tokens=max_length,
+            time_bins=time_bins,
         )
     )
     network.know(vocabulary)

@@ -32,7 +32,9 @@ def main(argv: Sequence[str]) -> int:
     assert isinstance(module, Pretraining)
     assert isinstance(data, PretrainingData)
     module.build(cohort.vocabulary, data.max_length)
-    data.open(cohort, module.corruption, one_way=module.network.one_way)
+    data.open(cohort, module.corruption, one_way=module.network.one_way, objective=module.objective)
+    if data.rules is not None:
+        module.network.obey(data.rules)
     patients = len(data.train.lengths)
     say(f"pretrain: {patients:,} patients, {int(data.train.lengths.sum()):,} tokens, {cohort.vocabulary.size:,} codes")
 

@@ -6,15 +6,24 @@ import time
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import safetensors.numpy
 import torch
 import yaml
 
+from ehr.batches import collate
+from ehr.continuation import AnamnesisForCausalLM
+from ehr.generation import sample
+from ehr.grammar import IMPOSSIBLE
 from ehr.model import Anamnesis
-from pipelines import training
-from pipelines.data import FinetuningData, PretrainingData
+from ehr.timelines import cut
+from ehr.unrolling import GENERATING
+from pipelines import cli, training
+from pipelines.cohort import open_cohort, splits, timelines
+from pipelines.data import FinetuningData, PretrainingData, tensors
 from pipelines.modules import Finetuning, Pretraining
+from pipelines.predict import load_network
 from tests.chain import command
 from tests.faults import kill
 
@@ -157,3 +166,29 @@ def test_the_older_fsdp_is_refused(chain, tmp_path):
     assert found.returncode == 2
     assert "fsdp2" in found.stderr.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("objective", GENERATING)
+def test_what_was_trained_to_generate_generates_and_is_fine_tuned(chain, tmp_path, objective):
+    more = ("--no-estimate", "--model.objective", objective)
+    assert cli.main(pretrain(chain, tmp_path / "run", *more)) == 0
+    network = AnamnesisForCausalLM.from_pretrained(tmp_path / "run" / "model", local_files_only=True).eval()
+    cohort = open_cohort(chain.cohort)
+    subjects = splits(cohort).filter(pl.col("split") == "tuning")["subject_id"].head(3).to_list()
+    records = [timelines(cohort).record(subject) for subject in subjects]
+    samples = [cut(record, int(record.time[-1]), max_length=64) for record in records]
+    batch = tensors(collate([samples], sum(len(one.token) for one in samples)))
+    found = sample(network, batch, horizon_days=365, samples=2, seed=0)
+    assert len(found.ended) == 6
+    assert (network.rules().kind[found.token[found.token < cohort.vocabulary.size]] != IMPOSSIBLE).all()
+    settings = ["--config", chain.cohort.parent / "finetune.yaml", "--cohort", chain.cohort, "--no-estimate"]
+    made = ["finetune", *settings, "--pretrained", tmp_path / "run", "--output", tmp_path / "tuned"]
+    assert cli.main([str(word) for word in made]) == 0
+    assert load_network(tmp_path / "tuned").config.outcomes
+
+
+def test_generating_objectives_need_visit_causal_attention(chain, tmp_path):
+    more = ("--model.objective", "permuted_ce", "--model.network.attention", "bidirectional")
+    found = command(*pretrain(chain, tmp_path / "run", *more))
+    assert found.returncode == 2
+    assert "visit_causal" in found.stderr
