@@ -60,7 +60,9 @@ def performance(
         label: 0, 1 or NaN, f32 [N]; samples without a label are left out.
         probability: f32 [N].
     """
-    draws = draw(subject, label == 1, resamples=RESAMPLES, seed=SEED)
+    # All of one stratum: drawn apart, positives would be as many in each resample, and how their number wavers is most
+    # of the error of the intercept.
+    draws = draw(subject, np.zeros(len(subject), dtype=np.bool_), resamples=RESAMPLES, seed=SEED)
     held = slot("", 0, label, {"model": probability}, draws.places(subject), draws)
     found = {name: measured(held.replicates["model"][name]) for name in WATCHED} if held.estimable else {}
     kept = {name: made for name, made in found.items() if math.isfinite(made.value) and made.error > 0}

@@ -189,6 +189,29 @@ def test_ranking_and_calibration_once_labels_arrive(sharpness, shift, metrics):
     assert bool(metrics) == bool(found.worse)
 
 
+def test_the_error_of_the_intercept_is_that_of_maximum_likelihood():
+    """Held to 1 / sqrt(sum p (1 - p)); resampling positives apart would leave a tenth of it."""
+    seen, known = labelled(1.0, 0.0, patients=4000)
+    p = seen.predictions["probability"].to_numpy().astype(np.float64)
+    made = drift.performance(np.arange(4000), known["boolean_value"].cast(pl.Float32).to_numpy(), p)
+    expected = 1 / np.sqrt((p * (1 - p)).sum())
+    assert made.metrics["calibration_intercept"].error == pytest.approx(expected, rel=0.2)
+
+
+def test_labels_of_one_population_raise_few_alarms():
+    """Of 40 comparisons at a chance of 0.05 for any of three metrics, more than 7 have a chance of 0.1 %."""
+    made = []
+    for seed in range(80):
+        seen, known = labelled(1.0, 0.0, patients=400, seed=100 + seed)
+        given = known["boolean_value"].cast(pl.Float32).to_numpy(), seen.predictions["probability"].to_numpy()
+        made.append({("failure", 365): drift.performance(np.arange(400), *given)})
+    alarms = [
+        any(change.chance <= 0.05 for change in drift.changes(*pair))
+        for pair in zip(made[::2], made[1::2], strict=True)
+    ]
+    assert sum(alarms) <= 7
+
+
 def test_a_metric_that_rises_is_no_alarm():
     before, now = (Performance(100, 50, {"auroc": Measured(value, 0.01)}) for value in (0.6, 0.9))
     assert drift.changes({("a", 1): before}, {("a", 1): now})[0].chance == pytest.approx(1.0)
