@@ -38,6 +38,7 @@ TOPICS = {
         "scale.fuzz",
         "scale.serving",
         "scale.monitoring",
+        "scale.labelled",
     ),
 }
 

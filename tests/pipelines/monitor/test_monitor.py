@@ -190,7 +190,7 @@ def test_ranking_and_calibration_once_labels_arrive(sharpness, shift, metrics):
 
 
 def test_the_error_of_the_intercept_is_that_of_maximum_likelihood():
-    """Held to 1 / sqrt(sum p (1 - p)); resampling positives apart would leave a tenth of it."""
+    """Held to 1 / sqrt(sum p (1 - p)); resampling positives apart would leave half of it or less."""
     seen, known = labelled(1.0, 0.0, patients=4000)
     p = seen.predictions["probability"].to_numpy().astype(np.float64)
     made = drift.performance(np.arange(4000), known["boolean_value"].cast(pl.Float32).to_numpy(), p)
