@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := ehr robust compress pipelines
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-cpu test-runtimes test-fuzz test-clients rival proto check format bench bench-compress bench-documents bench-robust bench-scale figures docs build clean
+.PHONY: help install demo test test-slow test-cpu test-runtimes test-fuzz test-clients rival proto check format bench bench-compress bench-documents bench-rethink bench-robust bench-scale figures docs build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -78,7 +78,7 @@ runs/llmcompressor: ## an environment with llm-compressor alone, to hold SparseG
 	$(PYTHON) -m venv $@/venv
 	$@/venv/bin/python -m pip install --quiet torch==$$(sed -n 's/^torch==//p' constraints.txt) llmcompressor==0.14.0
 
-bench-compress bench-documents bench-robust bench-scale: $(STAMP) ## measure the figures of one topic
+bench-compress bench-documents bench-rethink bench-robust bench-scale: $(STAMP) ## measure the figures of one topic
 	$(BIN)/python -m tests.benchmarks --topic $(@:bench-%=%)
 
 runs/venvs/torchattacks: $(STAMP) ## torchattacks with the torch of .venv, to hold attacks against

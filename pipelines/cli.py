@@ -19,6 +19,7 @@ VERBS = {
     "score": "calibrated probabilities for raw records, without torch",
     "serve": "a release behind HTTP and gRPC, without torch",
     "documents": "many structured questions over long documents",
+    "rethink": "answers weighed by retrieved evidence, which they show",
     "monitor": "who is scored and how right the answers are, against what was learnt from",
     "doctor": "what is missing or broken in this environment",
 }

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from pipelines import cli
-from pipelines.documents.cli import COMMANDS
+from pipelines.documents.cli import COMMANDS as DOCUMENTS
+from pipelines.rethink.cli import COMMANDS as RETHINK
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reference" / "verbs.md"
@@ -16,8 +17,8 @@ PAGE = ROOT / "docs" / "reference" / "verbs.md"
 def help_of(verb: str) -> str:
     """Return what `anamnesis VERB --help` prints, at a fixed width, and then the same of each of its commands."""
     texts = [printed([verb, "--help"] if verb else ["--help"])]
-    if verb == "documents":
-        texts += [printed([verb, command, "--help"]) for command in COMMANDS]
+    commands = {"documents": DOCUMENTS, "rethink": RETHINK}.get(verb, {})
+    texts += [printed([verb, command, "--help"]) for command in commands]
     return "\n\n".join(texts)
 
 

@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+FIRST = 4_096
+"""Rows of the pool in the first product."""
 
 
 class Near(NamedTuple):
@@ -33,8 +35,8 @@ def nearest(
     k: int,
     *,
     own: Ints | None = None,
-    block: int = 8_192,
-    queries: int = 512,
+    block: int = 65_536,
+    queries: int = 256,
 ) -> Near:
     """Return the k rows of the pool with the greatest inner product, exactly; equal ones by their row.
 
@@ -45,7 +47,7 @@ def nearest(
         pool: f32 [N, width].
         k: neighbours, 1 or more.
         own: of each query, a row of the pool that is itself and is left out; -1 where it is not there.
-        block: rows of the pool a product.
+        block: rows of the pool a product, at most.
         queries: rows of the queries a product.
 
     Raises:
@@ -67,41 +69,38 @@ def nearest(
 def _block(query: Floats, pool: Floats, k: int, own: Ints | None, block: int) -> Near:
     """Return the neighbours of a few queries.
 
-    After the first blocks the k-th best so far is a bar that few rows pass, so that what passes is gathered and
-    ranked at times, instead of every block being sorted.
+    The k-th best so far is a bar that ever fewer rows pass, and only what passes is ranked. So blocks grow with what
+    has been seen: small ones raise the bar, large ones are passed over once.
     """
     rows = len(query)
     best = np.full((rows, k), -np.inf, dtype=np.float32)
     place = np.full((rows, k), -1, dtype=np.int64)
-    transposed = np.ascontiguousarray(query.T)
-    product = np.empty((min(block, max(len(pool), 1)), rows), dtype=np.float32)
-    for begin in range(0, len(pool), block):
-        part = pool[begin : begin + block]
-        found = np.matmul(part, transposed, out=product[: len(part)])
+    begin = 0
+    while begin < len(pool):
+        end = begin + min(block, max(begin, FIRST))
+        found = query @ pool[begin:end].T
         if own is not None:
-            inside = (own >= begin) & (own < begin + len(part))
-            found[own[inside] - begin, np.flatnonzero(inside)] = -np.inf
-        _merge(best, place, found, begin, k)
+            inside = np.flatnonzero((own >= begin) & (own < begin + found.shape[1]))
+            found[inside, own[inside] - begin] = -np.inf
+        _merge(best, place, found, begin)
+        begin = end
     return Near(place, best)
 
 
-def _merge(best: Floats, place: Ints, found: Floats, begin: int, k: int) -> None:
+def _merge(best: Floats, place: Ints, found: Floats, begin: int) -> None:
     """Put what beats the k-th best of each query in its place, in order."""
-    at, column = np.nonzero(found > best[:, -1])
-    if not len(at):
-        return
-    order = np.argsort(column, kind="stable")
-    at, column = at[order], column[order]
-    edges = np.searchsorted(column, np.arange(len(best) + 1))
-    for row in np.unique(column).tolist():
-        mine = at[edges[row] : edges[row + 1]]
-        values = found[mine, row]
+    rows, width, k = len(best), found.shape[1], best.shape[1]
+    passed = np.flatnonzero(found > best[:, -1:])
+    edges = np.searchsorted(passed, np.arange(rows + 1) * width)
+    for row in np.flatnonzero(np.diff(edges)).tolist():
+        mine = passed[edges[row] : edges[row + 1]] - row * width
+        values = found[row, mine]
         if len(mine) > k:
             # Ties with the k-th stay in, and are settled below by their row.
             enough = values >= np.partition(values, len(values) - k)[len(values) - k]
             mine, values = mine[enough], values[enough]
         both = np.concatenate([best[row], values])
-        rows = np.concatenate([place[row], mine + begin])
+        held = np.concatenate([place[row], mine + begin])
         # Stable: earlier rows of the pool stand first among equals.
         kept = np.argsort(-both, kind="stable")[:k]
-        best[row], place[row] = both[kept], rows[kept]
+        best[row], place[row] = both[kept], held[kept]

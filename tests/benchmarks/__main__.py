@@ -30,6 +30,7 @@ TOPICS = {
         "robust.cost",
         "robust.trades",
     ),
+    "rethink": ("rethink.strategyqa", "rethink.infotabs", "rethink.neighbours"),
     "scale": (
         "scale.ddp",
         "scale.resume",
