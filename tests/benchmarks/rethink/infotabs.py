@@ -118,9 +118,9 @@ def rethinking(pairs, said: dict[str, str], blind, made, encoder: SentenceEncode
             upper=upper,
             count=len(kept),
             seeds=SEEDS[:1],
-            note=f"{arm}: {100 * float(right[arm].mean()):.2f}; neutral pairs dropped; paths are templated, each a head trained "
-            "on another bootstrap of the hypotheses alone, its step the hypothesis or its denial; no language model took "
-            "part; ties count half; tables resampled; dev and test_alpha1",
+            note=f"{arm}: {100 * float(right[arm].mean()):.2f}; neutral pairs dropped; paths are templated: each is a "
+            "head trained on another bootstrap of the hypotheses alone, its step the hypothesis or its denial; no "
+            "language model took part; ties count half; tables resampled; dev and test_alpha1",
         ).write()
 
 

@@ -45,7 +45,7 @@ def main() -> int:
         count=BATCH,
         seeds=(0,),
         note=f"processor time of one thread a query, {POOL:,} x {WIDTH} float32, k = {K}, batches of {BATCH}; wall "
-        f"time in the same rounds {', '.join(f'{value:.1f}' for value in walls)} ms, on a machine that other work shared",
+        f"time in the same rounds {', '.join(f'{value:.1f}' for value in walls)} ms, on a shared machine",
     ).write()
     return 0
 
