@@ -47,11 +47,11 @@ class AnamnesisForCausalLM(Anamnesis, GenerationMixin):
         **kwargs: Any,  # noqa: ANN401  of transformers itself
     ) -> dict[str, Any]:
         """Hand on all ids: the clock is told by them, and `forward` knows which are new."""
-        names = ("attention_mask", "visit", "age_days", "use_cache")
+        names = ("attention_mask", "visit", "age_days", "use_cache", "logits_to_keep")
         return {
             "input_ids": input_ids,
             "past_key_values": past_key_values,
-            **{name: kwargs.get(name) for name in names},
+            **{name: kwargs[name] for name in names if name in kwargs},
         }
 
     @classmethod
@@ -77,6 +77,7 @@ class AnamnesisForCausalLM(Anamnesis, GenerationMixin):
         age_days: Tensor | None = None,
         past_key_values: DynamicCache | None = None,
         use_cache: bool | None = None,  # noqa: FBT001  as transformers has it
+        logits_to_keep: int = 0,
         return_dict: bool | None = None,  # noqa: ARG002, FBT001  always so
     ) -> CausalLMOutputWithPast:
         """Return logits of the id after each new one.
@@ -88,6 +89,7 @@ class AnamnesisForCausalLM(Anamnesis, GenerationMixin):
             age_days: of the first ids, f32 [batch, prompt].
             past_key_values: of the first ids, as returned.
             use_cache: keep keys and values.
+            logits_to_keep: how many of the last ids are answered; 0 answers all new ones.
             return_dict: asked for by transformers; the answer is always one.
         """
         cache = past_key_values if past_key_values is not None else (DynamicCache() if use_cache else None)
@@ -112,15 +114,17 @@ class AnamnesisForCausalLM(Anamnesis, GenerationMixin):
             x = x + block.dropout(block.attention.out(merge(mixed)))
             x = x + block.dropout(block.mix(block.mix_norm(x)))
         encoded = self.encoder_norm(x)
-        x = self.sets.query + self.query_time(age, since(age, last))[:, done:]
+        asked = max(done, input_ids.shape[1] - logits_to_keep) if logits_to_keep else done
+        x = self.sets.query + self.query_time(age, since(age, last))[:, asked:]
         # A query stands behind its own id, and the learned key before all.
-        mask = functional.pad(mask, (1, 0))
+        mask = functional.pad(mask[:, :, asked - done :], (1, 0))
+        ahead = (turn[0][:, :, asked:], turn[1][:, :, asked:])
         for at, block in enumerate(decoder_of(self), start=len(self.encoder)):
             key, value = block.attention.memory(encoded, new)
             key, value = cache.update(key, value, at) if cache is not None else (key, value)
             first = block.attention.learned(key)
             key, value = torch.cat([first[0], key], dim=2), torch.cat([first[1], value], dim=2)
-            query = rotate(split(block.attention.query(block.attention_norm(x)), block.attention.heads), new)
+            query = rotate(split(block.attention.query(block.attention_norm(x)), block.attention.heads), ahead)
             mixed = functional.scaled_dot_product_attention(query, key, value, mask.to(query.dtype))
             x = x + block.dropout(block.attention.out(merge(mixed)))
             x = x + block.dropout(block.mix(block.mix_norm(x)))

@@ -1,0 +1,1 @@
+"""Networks that others would train on the same tokens, built from transformers' own parts."""
