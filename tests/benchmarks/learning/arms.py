@@ -17,10 +17,11 @@ from pipelines.contest import contest
 from pipelines.evaluation import placed
 from pipelines.samples import Questions, counts, questions_of
 from tests.benchmarks.harness import ROOT, verb
-from tests.benchmarks.learning.cohorts import CONFIGS, PLANS, RUNS
+from tests.benchmarks.learning.cohorts import CONFIGS, PLANS, RUNS, cohort_of
 
 Floats = npt.NDArray[np.float32]
-STOPPED = 75
+MORE_EPOCHS = {1: (30, 10), 10: (10, 5)}
+"""By percent of labels: epochs of fine-tuning, and after how many of them the tuning split is looked at."""
 
 
 class Job(NamedTuple):
@@ -116,14 +117,18 @@ def finetuned(cohort: Cohort, job: Job) -> Path:
     seed = ("--seed_everything", str(job.seed))
     shape = (*(part.replace("--", "--model.") for part in plan.network), "--data.max_length", str(plan.max_length))
     first, second = (("--data.tokens", "4096", "--trainer.max_epochs", str(epochs)) for epochs in plan.epochs)
+    if job.labelled < 100:
+        # Few labels make short epochs: as many more of them, and a look at the tuning split now and then.
+        epochs, look = MORE_EPOCHS[job.labelled]
+        second = (*second[:-1], str(epochs), "--trainer.check_val_every_n_epoch", str(look), "--patience", "0")
     second = (*second, "--model.summary", "true", "--model.optimizer.learning_rate", str(plan.learning_rate))
     finetune = ["finetune", "--config", CONFIGS / "finetune.yaml", "--cohort", cohort.path, "--output", run]
     if job.arm == "scratch":
         call([*finetune, *second, *shape, *seed], run)
         return run
     # One pretraining serves every number of labels: it sees none.
-    pretrained = job.runs / f"pretrained-{job.seed}"
-    pretrain = ["pretrain", "--config", CONFIGS / "pretrain.yaml", "--cohort", job.runs / "cohort"]
+    pretrained = plan.pretrained or job.runs / f"pretrained-{job.seed}"
+    pretrain = ["pretrain", "--config", CONFIGS / "pretrain.yaml", "--cohort", cohort_of(job.cohort)]
     call([*pretrain, "--output", pretrained, *first, *shape, *seed], pretrained)
     call([*finetune, "--pretrained", pretrained, *second, *seed], run)
     return run

@@ -17,6 +17,7 @@ from tests.benchmarks.harness import ROOT, verb
 RUNS = ROOT / "runs" / "learning"
 SHARED = ROOT.parent / "shared" / "data"
 CONFIGS = ROOT / "configs"
+DEMO = ROOT / "runs" / "demo"
 BUDGETS = (1, 10)
 """Percent of the training patients that keep their labels, beside all of them."""
 RARE = (0.0005, 0.01)
@@ -29,6 +30,8 @@ SMALL = (
     *("--network.encoder_layers", "2", "--network.decoder_layers", "1"),
 )
 """A network that two cores train in minutes."""
+SHALLOW = (*SMALL[:-4], "--network.encoder_layers", "1", "--network.decoder_layers", "1")
+"""A network for real data sets of thousands of short records."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,8 @@ class Plan:
     """Tokens of a sample, at most."""
     epochs: tuple[int, int] = (2, 4)
     """Of pretraining and of fine-tuning."""
+    pretrained: Path | None = None
+    """A pretrained run that stands there already, with its cohort beside it."""
     learning_rate: float = 2e-3
     """Of fine-tuning: small networks and few steps bear a high one."""
 
@@ -73,14 +78,28 @@ def simulated(mechanism: str) -> Plan:
 PLANS = {
     "simulator.semi_markov": simulated("semi_markov"),
     "simulator.frailty": simulated("frailty"),
+    # What `make demo` left: the first mechanism, 36,000 patients, for the gain of pretraining alone.
+    "simulator.demo": Plan(
+        source=DEMO / "records",
+        outcomes=CONFIGS / "demo" / "outcomes.yaml",
+        pretrained=DEMO / "pretrained",
+        network=(
+            *("--network.width", "96", "--network.heads", "4", "--network.dropout", "0.1"),
+            *("--network.encoder_layers", "3", "--network.decoder_layers", "1"),
+        ),
+        max_length=256,
+        learning_rate=1e-3,
+    ),
     "physionet2012": Plan(
-        epochs=(2, 4),
+        network=SHALLOW,
+        epochs=(1, 3),
         source=SHARED / "physionet2012",
         outcomes=HERE / "outcomes" / "physionet2012.yaml",
         arguments=("--columns", str(CONFIGS / "columns" / "physionet2012.yaml"), "--changes"),
     ),
     "diabetes130": Plan(
-        epochs=(1, 3),
+        network=SHALLOW,
+        epochs=(1, 2),
         source=SHARED / "diabetes130",
         outcomes=HERE / "outcomes" / "diabetes130.yaml",
         arguments=("--columns", str(CONFIGS / "columns" / "diabetes130.yaml"), "--exclude", "RACE//*"),
@@ -102,13 +121,13 @@ def ready(name: str, labelled: int = 100) -> Path:
         labelled: percent of the training patients that keep their labels.
     """
     plan, folder = PLANS[name], RUNS / name
-    whole = folder / "cohort"
+    whole = cohort_of(name)
     if plan.mechanism:
         shape = ("--patients", str(sum(plan.patients)), "--seed", "1", "--mechanism", plan.mechanism)
         once(verb("simulate", plan.source, *shape), plan.source)
     given = partial(verb, "prepare", plan.source)
     arguments = ("--outcomes", plan.outcomes, *plan.arguments)
-    table = split_table(name)
+    table = None if plan.pretrained else split_table(name)
     chosen = ("--splits", table, "--whole-tuning") if table else ()
     once(given(whole, *arguments, *chosen), whole)
     if labelled == 100:
@@ -120,6 +139,12 @@ def ready(name: str, labelled: int = 100) -> Path:
         frozen = ("--splits", fewer, "--whole-tuning", "--vocabulary", whole / "vocabulary.json")
         once(given(part, *arguments, *frozen), part)
     return part
+
+
+def cohort_of(name: str) -> Path:
+    """Return where a cohort stands, or will."""
+    held = PLANS[name].pretrained
+    return held.parent / "cohort" if held else RUNS / name / "cohort"
 
 
 def once(command: Sequence[str], made: Path) -> None:
@@ -181,6 +206,6 @@ def rare_outcomes(name: str) -> list[str]:
         return bands.filter(pl.col("band") == "rare")["name"].to_list()
     if not PLANS[name].mechanism:
         return []
-    counted = pl.read_parquet(RUNS / name / "cohort" / "prevalence.parquet").filter(pl.col("split") == "train")
+    counted = pl.read_parquet(cohort_of(name) / "prevalence.parquet").filter(pl.col("split") == "train")
     highest = counted.group_by("outcome").agg(pl.col("prevalence").max())
     return highest.filter(pl.col("prevalence").is_between(*RARE))["outcome"].sort().to_list()

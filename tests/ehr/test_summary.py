@@ -1,0 +1,48 @@
+"""The summary of a record: its weights against a loop, and what it may not see."""
+
+import math
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ehr.summary import Summary, weights
+
+TOKENS = st.lists(st.tuples(st.integers(0, 5), st.sampled_from([0.0, 10.0, 365.25, 400.0])), min_size=1, max_size=12)
+BARE = np.array([0, 1, 1, 1, 4, 4])
+"""Tokens 1 to 3 are values of one code, 4 and 5 of another."""
+
+
+def arrays(record):
+    ordered = sorted(record, key=lambda pair: pair[1])
+    return torch.tensor([[token for token, _ in ordered]]), torch.tensor([[age for _, age in ordered]])
+
+
+@given(TOKENS, st.integers(0, 12), st.sampled_from([400.0, 1_000.0]))
+def test_weights_are_those_of_a_loop(record, end, now):
+    token, age = arrays(record)
+    seen = (torch.arange(token.shape[1]) < end)[None, None]
+    found = weights(token, torch.from_numpy(BARE)[token], seen, age, torch.tensor([[now]]))[0, 0]
+    own = list(zip(token[0].tolist(), age[0].tolist(), strict=True))[:end]
+    for at in range(token.shape[1]):
+        expected = [0.0, 0.0, 0.0]
+        if at < end:
+            number = sum(other == own[at][0] for other, _ in own)
+            last = not any(BARE[other] == BARE[own[at][0]] and when > own[at][1] for other, when in own)
+            expected = [math.log1p(number) / number, last, last * 2 ** (-(now - own[at][1]) / 365.25)]
+        assert np.allclose(found[:, at], expected, atol=1e-6)
+
+
+def test_what_is_not_seen_changes_nothing():
+    torch.manual_seed(0)
+    summary = Summary(8, 6)
+    summary.get_buffer("bare").copy_(torch.from_numpy(BARE))
+    table, age = torch.randn(6, 8), torch.tensor([[0.0, 1.0, 2.0, 3.0]])
+    seen = torch.tensor([[[True, True, False, False]]])
+    before, after = (
+        summary(token, table[token], seen, age, torch.tensor([[5.0]]))
+        for token in (torch.tensor([[1, 4, 2, 5]]), torch.tensor([[1, 4, 3, 0]]))
+    )
+    assert torch.equal(before, after)
+    assert before.abs().max() > 0
