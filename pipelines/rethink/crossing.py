@@ -77,7 +77,15 @@ def plain(name: str, held: Poll, truth: Sequence[str], weights: Floats, *, sized
     return Arm(name, half, strict, votes=made, size=size)
 
 
-def crossed(name: str, held: Poll, truth: Sequence[str], support: Floats, settings: Crossing, *, gammas: Sequence[float] = GAMMAS) -> Arm:  # fmt: skip  # noqa: E501
+def crossed(
+    name: str,
+    held: Poll,
+    truth: Sequence[str],
+    support: Floats,
+    settings: Crossing,
+    *,
+    gammas: Sequence[float] = GAMMAS,
+) -> Arm:
     """Return the arm of source weights, with or without evidence, each question answered by fits that never saw it."""
     own, first = ballot(held, support), np.array([answer == held.options[0] for answer in truth], dtype=float)
     right, strict, score = np.zeros(len(truth)), np.zeros(len(truth)), np.zeros(len(truth))
@@ -136,7 +144,9 @@ def with_evidence(evidence: str) -> str:
     return f"{SOURCES} + {evidence}"
 
 
-def fit(held: Poll, truth: Sequence[str], support: Floats, settings: Crossing, *, gammas: Sequence[float] = GAMMAS) -> Fitted:  # fmt: skip  # noqa: E501
+def fit(
+    held: Poll, truth: Sequence[str], support: Floats, settings: Crossing, *, gammas: Sequence[float] = GAMMAS
+) -> Fitted:
     """Return source weights from all labelled questions, for those still to come."""
     first = np.array([answer == held.options[0] for answer in truth], dtype=float)
     return choose(ballot(held, support), first, gammas=gammas, seed=settings.seed)

@@ -53,4 +53,4 @@ def select(
 
 def replaced(texts: Sequence[str], chosen: npt.NDArray[np.int64], facts: Sequence[str]) -> list[str]:
     """Return the steps with the facts that stand for them; a step without one stays as it is."""
-    return [facts[row] if row >= 0 else text for text, row in zip(texts, chosen.tolist(), strict=True)]
+    return [facts[int(row)] if row >= 0 else text for text, row in zip(texts, chosen.tolist(), strict=True)]

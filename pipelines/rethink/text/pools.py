@@ -68,7 +68,7 @@ def pool_digest(texts: Sequence[str]) -> str:
 
 def given(steps: Sequence[Step], rows: Sequence[Ints], texts: Sequence[str]) -> list[list[Candidate]]:
     """Return the rows named for each step as its candidates: a question's own facts, or another's."""
-    return [[Candidate(at, texts[at], 0.0) for at in own.tolist()] for _, own in zip(steps, rows, strict=True)]
+    return [[Candidate(at, texts[int(at)], 0.0) for at in own.tolist()] for _, own in zip(steps, rows, strict=True)]
 
 
 def own_rows(pool: Pool, questions: Sequence[Question]) -> list[Ints]:

@@ -20,7 +20,8 @@ DIGEST = "pool.json"
 
 def words(texts: Sequence[str]) -> list[list[str]]:
     """Return lower-cased words of two letters or more, English stop words left out."""
-    return [list(own) for own in bm25s.tokenize(list(texts), stopwords="en", return_ids=False, show_progress=False)]
+    found: Any = bm25s.tokenize(list(texts), stopwords="en", return_ids=False, show_progress=False)
+    return [list(own) for own in found]
 
 
 class BM25:
@@ -140,4 +141,4 @@ def _best(scores: Floats, hidden: Ints, texts: Sequence[str], top: int) -> list[
     bar = np.partition(held, len(held) - count)[len(held) - count]
     rows = np.flatnonzero(held >= bar)
     kept = rows[np.argsort(-held[rows], kind="stable")[:count]]
-    return [Candidate(at, texts[at], float(held[at])) for at in kept.tolist()]
+    return [Candidate(at, texts[int(at)], float(held[at])) for at in kept.tolist()]

@@ -2,229 +2,52 @@
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
-import polars as pl
 
 from pipelines import artefacts
 from pipelines.progress import say
 from pipelines.rethink import evidence as evidences
 from pipelines.rethink import paths as pathways
-from pipelines.rethink.controls import another, by_source
-from pipelines.rethink.crossing import MAJORITY, SOURCES, Arm, Crossing, evaluate, fit, plain, report, with_evidence
-from pipelines.rethink.evidence import Ints, Retriever, Scorer, Support
+from pipelines.rethink.controls import by_source
+from pipelines.rethink.crossing import report
 from pipelines.rethink.faithfulness import every
-from pipelines.rethink.paths import Path as Reasoning
-from pipelines.rethink.polling import Poll, ballot, poll
+from pipelines.rethink.polling import poll
 from pipelines.rethink.report import NONE_GIVEN, Shown, page, summary
-from pipelines.rethink.sources import Fitted
 from pipelines.rethink.text import files
 from pipelines.rethink.text.endpoint import UnfinishedError
 from pipelines.rethink.text.files import Completion, Question
-from pipelines.rethink.text.pools import Kind, Pool, given, own_rows, pool_digest, read_pool, same_text
-from pipelines.rethink.text.splitting import steps, yes_or_no
-from pipelines.rethink.voting import clipped
+from pipelines.rethink.text.fitting import (
+    FIT,
+    KIND,
+    OPTIONS,
+    Known,
+    Rethinking,
+    decided,
+    fitted_content,
+    settings_of,
+    truth_of,
+    votes_table,
+)
+from pipelines.rethink.text.gathering import FILES, Means, decomposed, gathered
+from pipelines.rethink.text.pools import Pool, pool_digest, read_pool
 
 EXAMPLES = """examples:
   anamnesis rethink text --questions train.json.gz --chains chains.jsonl.gz --facts train.json.gz --output fitted/
   anamnesis rethink text --questions new.json --chains new.jsonl --facts facts.txt --fitted fitted/ --output answers/
   anamnesis rethink text --questions new.json --facts facts.txt --config configs/rethink/endpoint.yaml --output answers/
 """
-KIND, OPTIONS = "rethought", ("yes", "no")
-BESIDE, WHOLE, OWN, SWAPPED = "pool without own facts", "whole pool", "own facts", "another's facts"
-FILES = {BESIDE: "pool-without-own", WHOLE: "pool", OWN: "own", SWAPPED: "swapped"}
-FIT, REPORT, PAGE, VOTES, PATHS, COMPLETIONS = (
-    "fitted.json",
+REPORT, PAGE, VOTES, PATHS, COMPLETIONS = (
     "report.json",
     "report.html",
     "votes.parquet",
     "paths.jsonl",
     "completions.jsonl",
 )
-VOTES_SCHEMA = pl.Schema(
-    {
-        "question_id": pl.String(),
-        "arm": pl.String(),
-        "answer": pl.String(),
-        "tied": pl.List(pl.String()),
-        "share": pl.Float64(),
-        "right": pl.Float64(),
-    }
-)
 SHOWN = 20
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rethinking:
-    """How text is rethought."""
-
-    retrieval: Kind = "hybrid"
-    """bm25, dense, or the candidates of both."""
-    top: int = 10
-    """Candidates of each retriever for a step."""
-    crossing: Crossing = field(default_factory=Crossing)
-    """Support, cross-validation and intervals."""
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be run.
-
-        Raises:
-            ValueError: no candidate is asked for.
-        """
-        if self.top < 1:
-            raise ValueError(f"top {self.top}: expected 1 or more candidates a step")
-
-
-class Means(NamedTuple):
-    """Who finds evidence and who judges it; opened only where no stored support is given."""
-
-    encoder: Path | None
-    entailment: Path | None
-    support: Path | None
-
-    def judges(self, pool: Pool, kind: Kind) -> tuple[Retriever, Scorer]:
-        """Open them."""
-        from pipelines.rethink.text.entailment import open_entailment
-        from pipelines.rethink.text.judging import TextScorer
-        from pipelines.rethink.text.retrieval import open_retriever
-        from pipelines.rethink.text.similarity import SentenceEncoder, packaged
-
-        encoder = SentenceEncoder(self.encoder or packaged())
-        judge = open_entailment(self.entailment, encoder) if self.entailment else None
-        return open_retriever(kind, pool.texts, encoder), TextScorer(encoder, judge)
-
-
-def decomposed(completions: Sequence[Completion]) -> list[Reasoning]:
-    """Return completions as paths."""
-    return [
-        Reasoning(
-            own.question_id, f"{own.source}#{own.sample}", own.source, tuple(steps(own.text)), yes_or_no(own.text)
-        )
-        for own in completions
-    ]
-
-
-def gathered(
-    paths: Sequence[Reasoning], questions: Sequence[Question], pool: Pool, means: Means, settings: Rethinking
-) -> dict[str, list[Support]]:
-    """Return the support of each path by each evidence: the primary one first, then what it is held against.
-
-    Evidence is the pool without the facts written for the question (and those that say the same); the whole pool; the
-    question's own facts, an upper bound since they were written from the right answer; and another question's facts, a
-    control. Where facts have no owners there is the pool alone, and the control is what was found for another question.
-    """
-    wanted = [name for name in FILES if name in {BESIDE, WHOLE, SWAPPED} or any(pool.owners)]
-    if not any(pool.owners):
-        wanted.remove(BESIDE)
-    if len(questions) < 2:
-        wanted.remove(SWAPPED)
-    if means.support is not None:
-        folder = means.support / "support"
-        return {name: evidences.stored(paths, folder / f"{FILES[name]}.parquet", pool.ids) for name in wanted}
-    retriever, scorer = means.judges(pool, settings.retrieval)
-    owned = own_rows(pool, questions)
-    twins = same_text(pool, owned)
-    of = {own.id: at for at, own in enumerate(questions)}
-    place = [of[path.question_id] for path in paths for _ in path.steps]
-    said = [step for path in paths for step in path.steps]
-    nothing = np.empty(0, dtype=np.int64)
-    made: dict[str, list[Support]] = {}
-    for name in wanted:
-        say(f"evidence: {name}")
-        if name == OWN:
-            held = given(said, [owned[at] for at in place], pool.texts)
-        elif name == SWAPPED:
-            held = given(said, swapped(made, paths, of, owned, settings.crossing.seed, place), pool.texts)
-        else:
-            hidden = [twins[at] if name == BESIDE else nothing for at in place]
-            held = retriever.retrieve(said, hidden, top=settings.top)
-        made[name] = evidences.divide(scorer.support(said, held), [len(path.steps) for path in paths])
-    return made
-
-
-def swapped(
-    made: Mapping[str, Sequence[Support]],
-    paths: Sequence[Reasoning],
-    of: Mapping[str, int],
-    owned: Sequence[Ints],
-    seed: int,
-    place: Sequence[int],
-) -> list[Ints]:
-    """Return for each step the facts of another question: its own ones, or else those found for its paths."""
-    rows = list(owned)
-    if not any(len(own) for own in rows):
-        found: list[list[int]] = [[] for _ in rows]
-        for path, support in zip(paths, made[WHOLE], strict=True):
-            found[of[path.question_id]] += support.candidate[support.candidate >= 0].tolist()
-        rows = [np.unique(np.array(own, dtype=np.int64)) for own in found]
-    other = another(len(rows), seed)
-    return [rows[int(other[at])] for at in place]
-
-
-class Known(NamedTuple):
-    """What an earlier run fitted.
-
-    Attributes:
-        sources: names, in order.
-        evidence: whose support is added.
-        arms: source weights, alone and with evidence.
-        settings: how paths were supported.
-    """
-
-    sources: tuple[str, ...]
-    evidence: str
-    arms: Mapping[str, Fitted]
-    settings: Json
-
-    @classmethod
-    def load(cls, folder: Path) -> "Known":
-        """Read a folder of an earlier run.
-
-        Raises:
-            ValueError: it is none, it was damaged, or it fitted nothing.
-        """
-        artefacts.verify(folder, artefacts.read_manifest(folder, KIND))
-        if not (folder / FIT).is_file():
-            raise ValueError(f"{folder}: fitted nothing, since its questions had no answers; name a run that had them")
-        held: Json = json.loads((folder / FIT).read_text(encoding="utf-8"))
-        sources = tuple(held["sources"])
-        arms = {name: Fitted.of(content, sources) for name, content in held["arms"].items()}
-        return cls(sources, held["evidence"], arms, held["settings"])
-
-
-def fitted_arms(held: Poll, truth: Sequence[str] | None, support: evidences.Floats, known: Known) -> list[Arm]:
-    """Return the arms of an earlier fit on questions that it may never have seen."""
-    first = None if truth is None else np.array([answer == held.options[0] for answer in truth])
-    made: list[Arm] = []
-    for name, fitted in known.arms.items():
-        score = fitted.score(ballot(held, np.asarray(support, dtype=float)))
-        hit = np.zeros(len(score)) if first is None else ((score > 0) == first).astype(float)
-        strict = np.where(score == 0, 0.0, hit)
-        made.append(Arm(name, np.where(score == 0, 0.5, hit), strict, score=score))
-    return made
-
-
-def votes_table(held: Poll, arms: Sequence[Arm], truth: Sequence[str] | None) -> pl.DataFrame:
-    """Return VOTES: what each arm decides on each question; `share` is the answer's probability in fitted arms."""
-    rows: list[tuple[Any, ...]] = []
-    for arm in arms:
-        for at, name in enumerate(held.questions):
-            right = None if truth is None else float(arm.right[at])
-            if arm.score is not None:
-                score = float(arm.score[at])
-                answer = None if score == 0 else held.options[int(score < 0)]
-                tied = list(held.options) if answer is None else [answer]
-                rows.append((name, arm.name, answer, tied, float(1 / (1 + np.exp(-abs(score)))), right))
-            elif arm.votes is not None:
-                own = arm.votes[at]
-                best = max((own.share[answer] for answer in own.tied), default=0.0)
-                rows.append((name, arm.name, own.answer, list(own.tied), best, right))
-    return pl.DataFrame(rows, schema=VOTES_SCHEMA, orient="row")
 
 
 class Given(NamedTuple):
@@ -235,7 +58,15 @@ class Given(NamedTuple):
     pool: Pool
 
 
-def rethink(given_: Given, target: Path, settings: Rethinking, means: Means, *, fitted: Path | None = None, overwrite: bool = False) -> Json:  # fmt: skip  # noqa: E501
+def rethink(
+    given_: Given,
+    target: Path,
+    settings: Rethinking,
+    means: Means,
+    *,
+    fitted: Path | None = None,
+    overwrite: bool = False,
+) -> Json:
     """Answer questions, write what was found, and return the report.
 
     Args:
@@ -295,66 +126,6 @@ def rethink(given_: Given, target: Path, settings: Rethinking, means: Means, *, 
             fitted=artefacts.digest(fitted / artefacts.MANIFEST) if fitted else None,
         )
     return found
-
-
-def truth_of(questions: Sequence[Question]) -> list[str] | None:
-    """Return the right answers where all are known.
-
-    Raises:
-        ValueError: an answer is neither yes nor no, or only some are known.
-    """
-    answers = [own.answer.lower() for own in questions if own.answer is not None]
-    if not answers:
-        return None
-    if len(answers) < len(questions):
-        raise ValueError(
-            f"{len(questions) - len(answers):,} of {len(questions):,} questions have no answer; give all, or none"
-        )
-    if strange := sorted(set(answers) - set(OPTIONS)):
-        raise ValueError(f"{len(strange)} answers are neither yes nor no; expected true, false, yes or no")
-    return answers
-
-
-def decided(
-    held: Poll,
-    truth: Sequence[str] | None,
-    supports: Mapping[str, Sequence[Support]],
-    support: Any,  # noqa: ANN401  f64 [P]
-    settings: Rethinking,
-    known: Known | None,
-) -> list[Arm]:
-    """Return the arms: all of them where there is a truth and no earlier fit, else those that need none."""
-    if truth is not None and known is None:
-        return evaluate(held, truth, supports, settings.crossing)
-    # Without a truth credit means nothing, and is left out of what is written.
-    unknown = truth if truth is not None else [""] * len(held.questions)
-    nothing = np.zeros(len(held.answers))
-    kind = settings.crossing.kind
-    arms = [plain(MAJORITY, held, unknown, nothing + 1)]
-    for name, own in supports.items():
-        arms.append(
-            plain(f"{kind} mean, {name}", held, unknown, np.array(clipped(every(own, kind).tolist())), sized=True)
-        )
-    return arms + (fitted_arms(held, truth, support, known) if known else [])
-
-
-def fitted_content(held: Poll, truth: Sequence[str], support: Any, settings: Rethinking, primary: str) -> Json:  # noqa: ANN401
-    """Return source weights of all questions, alone and with evidence, as JSON."""
-    arms = {
-        SOURCES: fit(held, truth, np.zeros(len(held.answers)), settings.crossing, gammas=(0.0,)),
-        with_evidence(primary): fit(held, truth, support, settings.crossing),
-    }
-    return {
-        "sources": list(held.sources),
-        "evidence": primary,
-        "arms": {name: own.content(held.sources) for name, own in arms.items()},
-        "settings": asdict(settings),
-    }
-
-
-def settings_of(content: Json) -> Rethinking:
-    """Return settings from JSON."""
-    return Rethinking(**{**content, "crossing": Crossing(**content["crossing"])})
 
 
 def write_completions(completions: Sequence[Completion], file: Path) -> None:

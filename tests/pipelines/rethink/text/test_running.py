@@ -1,16 +1,22 @@
 """`anamnesis rethink text`, from files to answers with evidence."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 
 import polars as pl
 import pytest
+import yaml
 
 from pipelines.rethink.cli import main
+from pipelines.rethink.crossing import Crossing
 from pipelines.rethink.evidence import SUPPORT
-from pipelines.rethink.text.running import FILES, Crossing, Rethinking, settings_of
+from pipelines.rethink.text.fitting import Rethinking, settings_of
+from pipelines.rethink.text.gathering import FILES
+from pipelines.rethink.text.running import configured
+from tests.docs import ROOT
 
 
 def run(folder, questions, chains, encoder, *extra, facts=None):
@@ -124,3 +130,28 @@ def test_settings_come_back_from_json():
 
     held = Rethinking(retrieval="bm25", crossing=Crossing(kind="f2", seed=3))
     assert settings_of(asdict(held)) == held
+
+
+def test_the_reference_names_every_file_column_and_key(fitted):
+    page = (ROOT / "docs" / "reference" / "schemas.md").read_text(encoding="utf-8").split("## Folders of rethinking")[1]
+    shown = set(re.findall(r"`([^`]+)`", page))
+    held = {path.relative_to(fitted).as_posix() for path in fitted.rglob("*") if path.is_file()}
+    assert held <= shown
+    for path in fitted.rglob("*.parquet"):
+        assert set(pl.read_parquet_schema(path)) <= shown
+    manifest = json.loads((fitted / "manifest.json").read_text())
+    assert set(manifest) - {"kind", "format", "files"} <= shown
+
+
+@pytest.mark.parametrize("name", ["strategyqa", "causal", "endpoint"])
+def test_shipped_settings_and_the_reference(name):
+    held = yaml.safe_load((ROOT / "configs" / "rethink" / f"{name}.yaml").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "reference" / "yaml.md").read_text(encoding="utf-8").split("## Rethinking")[1]
+    shown = {word for span in re.findall(r"`([^`]+)`", page) for word in span.split(".")}
+    given = held.get("generator", {}).get("init_args", {})
+    assert set(held["rethinking"]) | set(held["rethinking"].get("crossing", {})) | set(given) <= shown
+    assert settings_of({"crossing": {}} | held["rethinking"]) is not None
+
+
+def test_the_defaults_are_what_the_settings_file_says():
+    assert configured(ROOT / "configs" / "rethink" / "strategyqa.yaml") == (Rethinking(), None)
