@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := ehr robust compress pipelines
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-cpu test-runtimes test-fuzz test-clients rival proto check format bench bench-compress bench-documents bench-rethink bench-robust bench-scale figures docs build clean
+.PHONY: help install demo test test-slow test-cpu test-runtimes test-fuzz test-clients rival proto check format bench bench-compress bench-documents bench-learning bench-rethink bench-robust bench-scale figures docs build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -86,6 +86,9 @@ runs/venvs/torchattacks: $(STAMP) ## torchattacks with the torch of .venv, to ho
 	# Its own pins are of years ago; what it needs beside torch stands in .venv, which it is shown.
 	$@/bin/python -m pip install --quiet --no-deps torchattacks==3.5.1
 	$@/bin/python -c 'import pathlib, site; pathlib.Path(site.getsitepackages()[0], "project.pth").write_text(str(next(pathlib.Path("$(CURDIR)/$(VENV)").glob("lib/python*/site-packages"))))'
+
+bench-learning: $(STAMP) ## who learns best: a part a cohort, arm and seed, resumed; QUICK=1 takes two cohorts, one seed
+	$(BIN)/python -m tests.benchmarks.learning $(if $(QUICK),--quick)
 
 figures: $(STAMP) ## print the measured figures as a table
 	$(BIN)/python -m tests.benchmarks.figures

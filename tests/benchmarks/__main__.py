@@ -31,6 +31,7 @@ TOPICS = {
         "robust.trades",
     ),
     "rethink": ("rethink.strategyqa", "rethink.infotabs", "rethink.neighbours"),
+    "learning": ("learning", "learning.simulating"),
     "scale": (
         "scale.ddp",
         "scale.resume",

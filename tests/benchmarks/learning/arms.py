@@ -103,10 +103,19 @@ def tabular(cohort: Cohort, asked: Questions, job: Job) -> Floats:
     return np.load(kept[job.arm])
 
 
+def neural(cohort: Cohort, asked: Questions, job: Job) -> Floats:
+    """Answer by one of the neural rivals, as its file under configs/rivals describes it."""
+    from pipelines import rivals
+
+    return rivals.answer(cohort, rivals.read(CONFIGS / "rivals" / f"{job.arm}.yaml"), asked)
+
+
 def ours(cohort: Cohort, asked: Questions, job: Job) -> Floats:
-    """Answer by the network, pretrained and fine-tuned by the verbs; the arm `scratch` is not pretrained."""
+    """Answer by the exported network, pretrained and fine-tuned by the verbs; the arm `scratch` is not pretrained."""
     tuned = finetuned(cohort, job)
-    model = open_model(tuned)
+    release = job.runs / f"{job.name}-release"
+    call(["export", tuned, release, "--cohort", cohort.path], release)
+    model = open_model(release)
     logit = ask(model, cohort, asked, "predicting, samples").logit
     return placed(calibration.apply(model.calibration, logit), matches(cohort), asked)
 
@@ -152,6 +161,7 @@ ARMS: dict[str, Callable[[Cohort, Questions, Job], Floats]] = {
     "age_sex": age_sex,
     "logistic": tabular,
     "boosting": tabular,
+    **dict.fromkeys(("gru", "masked", "published", "decoder"), neural),
 }
 
 

@@ -69,7 +69,7 @@ def simulated(mechanism: str) -> Plan:
     """Return the plan of a simulated cohort: 20,000 train, 10,000 tune and calibrate, 50,000 are held out."""
     return Plan(
         source=RUNS / f"simulator.{mechanism}" / "records",
-        outcomes=CONFIGS / "demo" / "outcomes.yaml",
+        outcomes=HERE / "outcomes" / "simulator.yaml",
         mechanism=mechanism,
         patients=(20_000, 10_000, 50_000),
     )

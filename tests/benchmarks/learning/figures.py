@@ -1,36 +1,18 @@
 """Figures of the learning benchmark from its parts."""
 
-import json
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tests.benchmarks.harness import Figure
-from tests.benchmarks.learning.cohorts import PLANS
-from tests.benchmarks.learning.parts import PARTS
+from tests.benchmarks.learning import simulators
+from tests.benchmarks.learning.cohorts import BUDGETS, PLANS
+from tests.benchmarks.learning.parts import over_seeds, parts, seeds_of
 
 OURS, SCRATCH = "ours", "scratch"
 COMMAND = "python -m tests.benchmarks.learning"
 SINGLE = {"physionet2012": "death", "diabetes130": "readmission"}
 """Cohorts of one outcome, whose macro mean is that outcome."""
-Floats = npt.NDArray[np.float64]
-
-
-def parts() -> list[dict[str, Any]]:
-    """Read every part."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(PARTS.glob("learning-*.json"))]
-
-
-def over_seeds(held: list[dict[str, Any]], split: str, name: str, seeds: tuple[int, ...]) -> Floats:
-    """Return resamples of a mean, averaged over seeds, f64 [1 + B]."""
-    chosen = [part for part in held if part["seed"] in seeds and name in part[split]["replicates"]]
-    return np.mean([part[split]["replicates"][name] for part in chosen], axis=0)
-
-
-def seeds_of(held: list[dict[str, Any]]) -> tuple[int, ...]:
-    """Return the seeds of some parts."""
-    return tuple(sorted(part["seed"] for part in held))
 
 
 def by_arm(cohort: str, labelled: int) -> dict[str, list[dict[str, Any]]]:
@@ -44,17 +26,19 @@ def by_arm(cohort: str, labelled: int) -> dict[str, list[dict[str, Any]]]:
 
 def write() -> None:
     """Write the figures of which the parts stand there."""
-    for cohort in PLANS:
+    for cohort, plan in PLANS.items():
         held = by_arm(cohort, 100)
         rivals = {arm: own for arm, own in held.items() if arm not in (OURS, SCRATCH)}
-        if OURS in held and rivals:
-            for split in PLANS[cohort].tests:
-                for name in held[OURS][0][split]["replicates"]:
-                    contest(cohort, split, name, held[OURS], rivals)
-        for labelled in (1, 10):
+        mine = held.get(OURS) or held.get(SCRATCH)
+        if mine and rivals:
+            for split in plan.tests:
+                for name in mine[0][split]["replicates"]:
+                    contest(cohort, split, name, mine, rivals)
+        for labelled in BUDGETS:
             some = by_arm(cohort, labelled)
             if OURS in some and SCRATCH in some:
                 pretraining(cohort, labelled, some)
+    simulators.write(parts())
 
 
 def contest(
@@ -71,6 +55,7 @@ def contest(
     if outcome == "macro" and cohort in SINGLE:
         outcome = SINGLE[cohort]
     place = "" if split == "held_out" else f"{split}."
+    how = "" if ours[0]["arm"] == OURS else "ours without pretraining; "
     others = ", ".join(f"{arm} {value:.4f}" for arm, value in sorted(values.items(), key=lambda item: -item[1]))
     Figure(
         name=f"learning.{cohort}.{place}{outcome}.{metric}",
@@ -83,7 +68,7 @@ def contest(
         upper=float(np.nanpercentile(gain[1:], 97.5)),
         count=ours[0][split]["samples"],
         seeds=shared,
-        note=f"interval of the difference, {ours[0][split]['patients']:,} patients resampled; rivals: {others}",
+        note=f"{how}interval of the difference, {ours[0][split]['patients']:,} patients resampled; rivals: {others}",
     ).write()
 
 
@@ -93,7 +78,7 @@ def pretraining(cohort: str, labelled: int, held: dict[str, list[dict[str, Any]]
     mine, theirs = (over_seeds(held[arm], "held_out", "macro.auroc", shared) for arm in (OURS, SCRATCH))
     gain = mine - theirs
     Figure(
-        name=f"learning.{cohort}.pretraining_gain.{labelled}",
+        name=f"learning.{cohort.partition('.')[0]}.pretraining_gain.{labelled}",
         value=float(gain[0]),
         unit="fraction",
         command=COMMAND,
@@ -102,5 +87,5 @@ def pretraining(cohort: str, labelled: int, held: dict[str, list[dict[str, Any]]
         upper=float(np.nanpercentile(gain[1:], 97.5)),
         count=held[OURS][0]["held_out"]["samples"],
         seeds=shared,
-        note=f"macro-AUROC {mine[0]:.4f} pretrained, {theirs[0]:.4f} from scratch",
+        note=f"macro-AUROC {mine[0]:.4f} pretrained, {theirs[0]:.4f} from scratch; {cohort}",
     ).write()

@@ -16,6 +16,7 @@ from ehr.metrics.resampling import draw
 from pipelines.cohort import Cohort
 from pipelines.samples import Questions
 from tests.benchmarks.harness import FIGURES
+from tests.benchmarks.learning import oracle
 from tests.benchmarks.learning.arms import Floats, Job, answers, matches
 from tests.benchmarks.learning.cohorts import PLANS, RUNS, rare_outcomes, ready
 
@@ -23,6 +24,7 @@ PARTS = FIGURES / "parts"
 RESAMPLES, SEED = 1_000, 0
 METRICS = ("auroc", "auprc")
 DIGITS = 5
+Replicates = npt.NDArray[np.float64]
 
 
 class Slot(NamedTuple):
@@ -49,6 +51,7 @@ def make(job: Job) -> dict[str, Any]:
             held, asked, probability = answers(job, cohort, split)
             keep(job, split, asked, probability)
             found[split] = measured(job, held, asked, probability)
+            found[split]["common"] = oracle.compared(job.cohort, held, asked, probability)
         PARTS.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".partial")
         temporary.write_text(json.dumps(found) + "\n", encoding="utf-8")
@@ -90,3 +93,19 @@ def measured(job: Job, cohort: Cohort, asked: Questions, probability: Floats) ->
         for metric in METRICS
     }
     return {"patients": len(draws.subject), "samples": len(asked.subject), "outcomes": told, "replicates": macro}
+
+
+def parts() -> list[dict[str, Any]]:
+    """Read every part."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(PARTS.glob("learning-*.json"))]
+
+
+def over_seeds(held: list[dict[str, Any]], split: str, name: str, seeds: tuple[int, ...]) -> Replicates:
+    """Return resamples of a mean, averaged over seeds, f64 [1 + B]."""
+    chosen = [part for part in held if part["seed"] in seeds and name in part[split]["replicates"]]
+    return np.mean([part[split]["replicates"][name] for part in chosen], axis=0)
+
+
+def seeds_of(held: list[dict[str, Any]]) -> tuple[int, ...]:
+    """Return the seeds of some parts."""
+    return tuple(sorted(part["seed"] for part in held))
