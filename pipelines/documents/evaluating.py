@@ -174,7 +174,7 @@ def evaluate(
             skipped=[list(part) for part in found.skipped],
         )
     if found.skipped:
-        say(f"note: {len(found.skipped)} tasks lack an option in split {split} and are not scored")
+        say(f"note: tasks without minority AUPR, since an option has no row in split {split}: {len(found.skipped)}")
     return found.scores
 
 
@@ -194,10 +194,12 @@ def page(
             "The split is the published one: leaky, since every contract stands on each side for some question."
         )
     if found.skipped:
-        notes.append(f"{len(found.skipped)} tasks lack an option among these rows and have no minority AUPR.")
+        notes.append(f"Tasks without minority AUPR, since an option has no row here: {len(found.skipped)}.")
     if not evidence:
         notes.append("This is a run: export it and evaluate the release to see where it looked.")
     counted = {"Rows": f"{len(rows):,}", "Groups": f"{rows['group_id'].n_unique():,}"}
+    if best := corpus.manifest.get("bayes_aupr"):
+        counted["Bayes AUPR"] = f"{best:.3f}"
     return report.render(
         report.Content(
             "Questions over documents",

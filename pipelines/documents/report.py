@@ -21,6 +21,9 @@ METRICS: Mapping[str, str] = {
 }
 AROUND = 240
 """Characters shown on each side of a mark; what lies between is left out, and said to be."""
+SHOWN = 0.5
+"""Attention that a piece of evidence has at least where it is marked, as a share of its answer's heaviest: in a short
+passage three pieces would be all of it."""
 UNMARKED = 1_200
 """Characters shown of a passage without any mark."""
 
@@ -138,7 +141,9 @@ def answer(number: int, row: Mapping[str, Any], catalogue: Catalogue) -> Answer:
     """Return one joined row as an answer."""
     question = catalogue.questions[catalogue.place()[row["id"]]]
     words = f"{question.question} ({question.subquestion})" if question.multi else question.question
-    evidence = [(part["start"], part["end"], part["weight"]) for part in row["evidence"] or []]
+    held = row["evidence"] or []
+    least = SHOWN * max((part["weight"] for part in held), default=0)
+    evidence = [(part["start"], part["end"], part["weight"]) for part in held if part["weight"] >= least]
     right = None if row["label"] is None else question.options[row["label"]]
     told = (row["option"], row["probability"], right, row["abstain"], row["truncated"])
     return Answer(number, words, *told, evidence)

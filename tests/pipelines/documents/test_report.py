@@ -201,3 +201,10 @@ def test_numbers_read_as_people_write_them():
         "level",
     ]
     assert report.verdict(None) == ""
+
+
+def test_pieces_with_little_attention_are_not_marked():
+    told = [{"start": at, "end": at + 4, "weight": weight} for at, weight in ((0, 0.6), (8, 0.35), (16, 0.05))]
+    row = {"id": "smoking", "option": "no", "probability": 0.9, "label": 0, "abstain": False, "truncated": False}
+    assert report.answer(1, {**row, "evidence": told}, CATALOGUE).evidence == [(0, 4, 0.6), (8, 12, 0.35)]
+    assert report.answer(1, {**row, "evidence": None}, CATALOGUE).evidence == []
