@@ -30,7 +30,10 @@ SMALL = (
     *("--network.encoder_layers", "2", "--network.decoder_layers", "1"),
 )
 """A network that two cores train in minutes."""
-SHALLOW = (*SMALL[:-4], "--network.encoder_layers", "1", "--network.decoder_layers", "1")
+SHALLOW = (
+    *("--network.width", "32", "--network.heads", "2", "--network.dropout", "0.2"),
+    *("--network.encoder_layers", "1", "--network.decoder_layers", "1"),
+)
 """A network for real data sets of thousands of short records."""
 
 
@@ -92,13 +95,15 @@ PLANS = {
     ),
     "physionet2012": Plan(
         network=SHALLOW,
-        epochs=(1, 3),
+        max_length=256,
+        epochs=(1, 4),
         source=SHARED / "physionet2012",
         outcomes=HERE / "outcomes" / "physionet2012.yaml",
         arguments=("--columns", str(CONFIGS / "columns" / "physionet2012.yaml"), "--changes"),
     ),
     "diabetes130": Plan(
         network=SHALLOW,
+        max_length=128,
         epochs=(1, 2),
         source=SHARED / "diabetes130",
         outcomes=HERE / "outcomes" / "diabetes130.yaml",
