@@ -23,7 +23,7 @@ class Examples(NamedTuple):
     answers: Tensor | None = None
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         """B."""
         return len(self.ids)
 
@@ -60,7 +60,7 @@ class Examples(NamedTuple):
         """Return the number of each row or position among those of its example, i64, of the shape of place."""
         bins = self.bins().flatten()
         order = torch.argsort(bins, stable=True)
-        sizes = torch.bincount(bins, minlength=self.count + 1)
+        sizes = torch.bincount(bins, minlength=self.number + 1)
         first = torch.cumsum(sizes, dim=0) - sizes
         rank = torch.empty_like(bins)
         rank[order] = torch.arange(len(bins), device=bins.device) - first[bins[order]]
@@ -68,35 +68,35 @@ class Examples(NamedTuple):
 
     def sizes(self) -> Tensor:
         """Return the number of rows or positions of each example, i64 [B]."""
-        return torch.bincount(self.bins().flatten(), minlength=self.count + 1)[: self.count]
+        return torch.bincount(self.bins().flatten(), minlength=self.number + 1)[: self.number]
 
     def total(self, value: Tensor) -> Tensor:
         """Return sums by example [B] of a value for each element, or each row or position."""
         flat = value.reshape(*self.place.shape, -1).sum(-1).flatten()
-        return flat.new_zeros(self.count + 1).index_add(0, self.bins().flatten(), flat)[: self.count]
+        return flat.new_zeros(self.number + 1).index_add(0, self.bins().flatten(), flat)[: self.number]
 
     def largest(self, value: Tensor) -> Tensor:
         """Return the largest value by example [B], of values from 0 on; 0 where an example has no part."""
         flat = value.flatten(self.place.dim()) if value.dim() > self.place.dim() else value[..., None]
         flat = (flat.amax(-1) if flat.numel() else flat.sum(-1)).flatten()
-        found = flat.new_zeros(self.count + 1).scatter_reduce(0, self.bins().flatten(), flat, "amax")
-        return found[: self.count]
+        found = flat.new_zeros(self.number + 1).scatter_reduce(0, self.bins().flatten(), flat, "amax")
+        return found[: self.number]
 
     def of_answers(self, value: Tensor) -> Tensor:
         """Return sums by example [B] of a value for each row of logits [N]."""
         if self.answers is None:
             return value
-        return value.new_zeros(self.count).index_add(0, self.answers, value)
+        return value.new_zeros(self.number).index_add(0, self.answers, value)
 
     def worst_of_answers(self, value: Tensor, lowest: float) -> Tensor:
         """Return the largest value by example [B] of values for each row of logits [N]; `lowest` where it has none."""
         if self.answers is None:
             return value
-        return value.new_full((self.count,), lowest).scatter_reduce(0, self.answers, value, "amax")
+        return value.new_full((self.number,), lowest).scatter_reduce(0, self.answers, value, "amax")
 
     def bins(self) -> Tensor:
         """Return the place with B in place of -1, so that what belongs to nobody is gathered in one more bin."""
-        return torch.where(self.place == NOBODY, self.count, self.place)
+        return torch.where(self.place == NOBODY, self.number, self.place)
 
 
 def tracked(value: Tensor) -> Tensor:

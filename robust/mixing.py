@@ -80,7 +80,7 @@ class BatchRatio:
         size = counts.generated if generated else 0
         return [
             (
-                np.repeat(order[step * counts.distinct : (step + 1) * counts.distinct], counts.multiplicity),
+                np.repeat(order[step * counts.distinct : (step + 1) * counts.distinct], self.multiplicity),
                 pool[step * size : (step + 1) * size],
             )
             for step in range(steps)

@@ -1,6 +1,6 @@
 """What hardened training minimises in place of the plain loss (torch)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -264,7 +264,7 @@ def added(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return b if a is None else a if b is None else a + b
 
 
-def carrying(value: Tensor, tensors: list[Tensor], slopes: list[Tensor | None]) -> Tensor:
+def carrying(value: Tensor, tensors: Sequence[Tensor], slopes: Sequence[Tensor | None]) -> Tensor:
     """Return a scalar of a value whose gradients are given."""
     for tensor, slope in zip(tensors, slopes, strict=True):
         if slope is not None and tensor.requires_grad:

@@ -66,8 +66,8 @@ def segment_cutmix(examples: Examples, visit: Tensor, draws: Draws, *, alpha: fl
 
 def by_example(examples: Examples, visit: Tensor) -> Tensor:
     """Return the greatest number of a visit of each example, i64 [B]."""
-    flat = visit.new_zeros(examples.count + 1).scatter_reduce(0, examples.bins().flatten(), visit.flatten(), "amax")
-    return flat[: examples.count]
+    flat = visit.new_zeros(examples.number + 1).scatter_reduce(0, examples.bins().flatten(), visit.flatten(), "amax")
+    return flat[: examples.number]
 
 
 def within(examples: Examples, visit: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ class Apgd:
         threat.check(x)
         with torch.inference_mode(mode=False), torch.enable_grad():
             x, target, examples = x.detach().clone(), target.tracked(), examples.tracked()
-            if not examples.count or threat.epsilon == 0:
+            if not examples.number or threat.epsilon == 0:
                 return x
             goals = goal_of(self.aim, target, examples), judge_of(self.aim, target, examples)
             best = Best(x, judged(forward, x, goals[1]))

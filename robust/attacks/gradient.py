@@ -64,7 +64,7 @@ class Pgd:
         # Validation may run in inference mode, in which nothing has a gradient.
         with torch.inference_mode(mode=False), torch.enable_grad():
             x, target, examples = x.detach().clone(), target.tracked(), examples.tracked()
-            if not examples.count or threat.epsilon == 0:
+            if not examples.number or threat.epsilon == 0:
                 return x
             goal, judge = goal_of(self.aim, target, examples), judge_of(self.aim, target, examples)
             best = Best(x, judged(forward, x, judge)) if self.keep == "best" else Best(x, None)

@@ -35,7 +35,7 @@ class Noise:
         """Return for each example the draw with the largest margin, or x itself where no draw raises it."""
         threat.check(x)
         found = x.detach().clone()
-        if not examples.count or threat.epsilon == 0:
+        if not examples.number or threat.epsilon == 0:
             return found
         judge = judge_of("margin", target, examples)
         best = judge(checked(forward(found)))

@@ -45,7 +45,7 @@ class Square:
         """Return moved inputs; with radius 0 or without examples x itself."""
         threat.check(x)
         x = x.detach().clone()
-        if not examples.count or threat.epsilon == 0:
+        if not examples.number or threat.epsilon == 0:
             return x
         margin = goal_of("margin", target, examples)(checked(forward(x)))
         whole, search = x.clone(), Search(x, x, margin, torch.arange(len(x), device=x.device), target, examples)
@@ -92,8 +92,14 @@ class Search(NamedTuple):
         left = torch.nonzero(self.margin <= 0)[:, 0]
         if len(left) == len(self.margin):
             return self
-        taken = (part[left] for part in self[:4])
-        return Search(*taken, self.target.take(left), self.examples.take(left))
+        return Search(
+            self.x[left],
+            self.found[left],
+            self.margin[left],
+            self.rows[left],
+            self.target.take(left),
+            self.examples.take(left),
+        )
 
     def after(self, forward: Forward, block: tuple[Tensor, Tensor], threat: Threat) -> "Search":
         """Return it after a question: a block goes to the edge of the ball, and stays where the margin rises."""

@@ -30,8 +30,8 @@ class Pooled(nn.Module):
         self.body = nn.Sequential(nn.Linear(WIDTH, 8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, outputs)).double()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        sums = x.new_zeros(self.examples.count + 1, WIDTH)
-        return self.body(sums.index_add(0, self.examples.bins().flatten(), x.flatten(0, -2)))[: self.examples.count]
+        sums = x.new_zeros(self.examples.number + 1, WIDTH)
+        return self.body(sums.index_add(0, self.examples.bins().flatten(), x.flatten(0, -2)))[: self.examples.number]
 
 
 def rows(number: int = 3, seed: int = 0) -> torch.Tensor:

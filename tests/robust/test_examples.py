@@ -1,7 +1,7 @@
 """Examples inside rows: numbers, sums, places."""
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robust.draws import Draws
@@ -11,7 +11,7 @@ from tests.robust.cases import SEGMENT, WIDTH, rows, six
 
 def test_numbers_follow_rows_and_segments():
     assert six().place.tolist() == [[0, 0, 0, 1, 1, -1], [2, 3, 3, 3, 3, 4], [5] * 6]
-    assert six().count == 6
+    assert six().number == 6
     assert six().sizes().tolist() == [3, 2, 1, 4, 1, 6]
 
 
@@ -20,7 +20,7 @@ def test_masked_positions_belong_to_nobody():
     found = packed(SEGMENT, mask)
     assert found.place.tolist() == [[0, 0, 0, -1, -1, -1], [2, -1, -1, -1, -1, 4], [5] * 6]
     assert found.sizes().tolist() == [3, 0, 1, 0, 1, 6]
-    assert found.count == 6
+    assert found.number == 6
 
 
 def test_answers_are_numbered_as_logits_are():
@@ -33,11 +33,12 @@ def test_answers_are_numbered_as_logits_are():
     assert found.worst_of_answers(value, -7.0).tolist() == [1, 2, -7, -7, 3, 5]
 
 
+@settings(max_examples=20)
 @given(st.integers(0, 5), st.integers(0, 1000))
 def test_sums_and_largest_are_those_of_a_loop(width, seed):
     value = torch.rand(3, 6, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     examples = six()
-    for example in range(examples.count):
+    for example in range(examples.number):
         own = value[examples.place == example]
         assert torch.isclose(examples.total(value)[example], own.sum())
         assert examples.largest(value)[example] == (own.max() if own.numel() else 0)
@@ -78,6 +79,7 @@ def test_noise_does_not_hang_on_the_batch():
     assert torch.equal(Draws(1).normal(x[1:3], apart(x[1:3], ids[1:3])), together[1:3])
 
 
+@settings(max_examples=20)
 @given(st.integers(-(2**70), 2**70), st.integers(0, 10))
 def test_streams_are_uniform_and_differ(seed, number):
     ids = torch.arange(200)

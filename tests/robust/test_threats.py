@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robust.draws import Draws
@@ -13,6 +13,7 @@ from tests.robust.cases import SEGMENT, images, rows, six, threats
 seeds = st.integers(0, 2**32)
 
 
+@settings(max_examples=20)
 @given(threats, seeds, st.sampled_from([0.01, 1.0, 100.0]))
 def test_no_point_leaves_the_ball(threat, seed, scale):
     x, examples = rows(), six()
@@ -29,6 +30,7 @@ def test_no_point_leaves_the_ball(threat, seed, scale):
         assert threat.high is None or float(moved.max()) <= threat.high
 
 
+@settings(max_examples=20)
 @given(threats, seeds)
 def test_projecting_twice_is_projecting_once(threat, seed):
     x, examples = rows(), six()

@@ -15,7 +15,7 @@ from tests.benchmarks.harness import Figure, in_turn, ratio_of
 from tests.benchmarks.robust.digits import BATCH, Corrupting, digits, loss_of, network
 
 COMMAND = "python -m tests.benchmarks.robust.cost"
-STEPS, ROUNDS = 20, 9
+STEPS, ROUNDS = 4, 31
 
 
 def arm(objective: Objective) -> Callable[[int], float]:

@@ -43,7 +43,9 @@ def part(seed: int) -> dict[str, Any]:
     with made.averaged.swap():
         averaged = judged(made.network, test, GRADIENTS)
         clean, robust = judged(made.network, test, Ensemble(full()))
-        alarms = Ensemble(quick()).alarms(made.network, test.x[:100], Target(Classes(), test.label[:100]), threat=THREAT)
+        alarms = Ensemble(quick()).alarms(
+            made.network, test.x[:100], Target(Classes(), test.label[:100]), threat=THREAT
+        )
     found = {
         "seed": seed,
         "clean": clean,

@@ -39,7 +39,7 @@ def answers(net, x):
 
 
 @every
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(threats, st.integers(0, 10_000))
 def test_radius_bounds_and_padding_are_kept(attack, threat, seed):
     x, examples = rows(seed=seed), six()
