@@ -10,12 +10,17 @@ from typing import Any, NamedTuple
 
 import jsonargparse
 import numpy as np
+import safetensors.numpy
 from transformers.utils.logging import disable_progress_bar
 
 from compress.gates import Budget, enough
+from compress.layers import as_matrix
 from compress.report import CompressionReport, lines, to_json
+from compress.sizes import recovered
 from ehr import calibration as calibrations
+from ehr.model import Anamnesis
 from pipelines import artefacts
+from pipelines.callbacks.checkpoints import Stopped
 from pipelines.cohort import Cohort, open_cohort
 from pipelines.compression import Method, Work, with_sizes
 from pipelines.export import Run, read_run
@@ -24,14 +29,18 @@ from pipelines.predict import logits
 from pipelines.progress import say
 from pipelines.sacrifice import Answered, sacrifice, summary
 from pipelines.samples import samples_and_labels
+from pipelines.targets import CLAIMED
+from pipelines.training import STOPPED
 
 EXAMPLES = """examples:
   anamnesis compress tuned/ cohort/ compressed/ --config configs/compress/sparsegpt.yaml
   anamnesis compress tuned/ cohort/ compressed/ --config configs/compress/sparsegpt.yaml \\
       --method.init_args.settings.sparsity 0.7 --budget.auroc_drop 0.01
-  anamnesis export compressed/ release/ --cohort cohort/
+  anamnesis compress tuned/ cohort/ ternary/ --config configs/compress/ternary.yaml
+  anamnesis export ternary/ release/ --cohort cohort/ --target cpu
 """
 REPORT, BLOCKS = "compression.json", "blocks"
+TERNARY_BITS = 2
 Json = dict[str, Any]
 
 
@@ -139,6 +148,7 @@ def write_run(folder: Path, run: Path, read: Run, cohort: Cohort, told: Compress
     """Write the network and what belongs to it, with a calibration of its own; return the manifest's fields."""
     disable_progress_bar()
     read.network.save_pretrained(folder / "model")
+    claim(folder, read.network, told)
     for name in ("vocabulary.json", "outcomes.yaml", "quality.json", "config.yaml"):
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
@@ -153,6 +163,18 @@ def write_run(folder: Path, run: Path, read: Run, cohort: Cohort, told: Compress
             "from": artefacts.digest(run / artefacts.MANIFEST),
         },
     }
+
+
+def claim(folder: Path, network: Anamnesis, told: CompressionReport) -> None:
+    """Write the codes and scales of ternary layers, which anamnesis export holds the weights against."""
+    codes: dict[str, Any] = {}
+    for layer in told.layers:
+        if layer.bits == TERNARY_BITS:
+            found = recovered(as_matrix(network.get_submodule(layer.name)).numpy())
+            assert found is not None, layer.name
+            codes |= {f"{layer.name}.codes": found.codes, f"{layer.name}.scale": found.scale}
+    if codes:
+        artefacts.write_bytes(folder / CLAIMED, safetensors.numpy.save(codes))
 
 
 def refuse(content: Json, output: Path) -> None:
@@ -217,7 +239,13 @@ def main(argv: Sequence[str]) -> int:
     """Run the verb; exit code 2 where the budget does not hold."""
     given, rest = parser().parse_known_args(argv)
     made = settings(given.config, rest)
-    manifest = compress(given.run, given.cohort, given.output, made, overwrite=given.overwrite, gate=not given.no_gate)
+    try:
+        manifest = compress(
+            given.run, given.cohort, given.output, made, overwrite=given.overwrite, gate=not given.no_gate
+        )
+    except Stopped:
+        say("stopped; run the same command again to go on")
+        return STOPPED
     show(given.output)
     zeros = manifest["compression"]["sparsity"]
     say(f"wrote {given.output}: {manifest['compression']['method']}, {zeros:.1%} zeros in the compressed layers")

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from compress.distillation import Distillation, hidden_mse, soft_bce, tapped
 from compress.hyperspherical.layer import fold
-from compress.hyperspherical.schedules import LossAwareTernary, Schedule
+from compress.hyperspherical.recovery import RECOVERIES, Recovery, inputs_of, prune
+from compress.hyperspherical.schedules import Schedule
 from compress.layers import as_matrix, find, kind
 from compress.report import CompressionReport, Layer
 from ehr import losses
@@ -26,7 +27,7 @@ from ehr.model import Anamnesis
 from pipelines import running, training
 from pipelines.callbacks.compression import Compression
 from pipelines.callbacks.weights import BEST, Best
-from pipelines.compression import Adapter, Work
+from pipelines.compression import Adapter, OneShot, Work
 from pipelines.data import Answered, FinetuningData
 from pipelines.modules import Finetuning, Optimizer
 
@@ -38,7 +39,7 @@ TERNARY_BITS = 2
 class Trained:
     """Training on, for the outcomes that the network knows, with its own dense answers beside the labels."""
 
-    schedule: Schedule = field(default_factory=LossAwareTernary)
+    schedule: Schedule
     """What happens to the layers when: a class by its path, such as those in compress.hyperspherical.schedules."""
     distillation: Distillation | None = field(default_factory=Distillation)
     """What the dense network teaches; null: labels alone."""
@@ -48,11 +49,11 @@ class Trained:
     """Passes over the training patients."""
     steps: int | None = None
     """In their place, steps of the optimizer."""
-    optimizer: Optimizer = field(default_factory=lambda: Optimizer(learning_rate=5e-4, weight_decay=0.0))
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(learning_rate=1e-3, weight_decay=0.0))
     """AdamW and its rates."""
     dropout: float = 0.0
     """Share of features dropped."""
-    tokens: int = 16_384
+    tokens: int = 4096
     """Positions of a batch."""
     seed: int = 0
     """Of the order of patients, and of dropout."""
@@ -65,6 +66,12 @@ class Trained:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; expected 0 or more, below 1")
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The settings as plain values, as YAML has them."""
+        chosen = {"class_path": path(self.schedule), "init_args": dict(vars(self.schedule))}
+        return asdict(self) | {"schedule": chosen}
 
     def compress(self, work: Work) -> CompressionReport:
         """Train the network in place and tell what was done.
@@ -82,6 +89,42 @@ class Trained:
         network.load_state_dict(trained.state_dict())
         shutil.rmtree(work.folder)
         return report(self, find(network, self.layers), set(ternary))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recoverable:
+    """Training on with a penalty on what pruning would take, then pruning once, without training afterwards."""
+
+    training: Trained
+    """The training before it."""
+    sparsity: float = 0.7
+    """Share of each row that becomes 0."""
+    recoveries: Sequence[Recovery] = ("zero", "bias", "refit")
+    """What each layer may choose from, on calibration rows; `mean` leaves no zeros, `bias` needs one that is there."""
+    samples: int = 1024
+    """Readings of training patients to calibrate on, at most."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings outside their range."""
+        unknown = [name for name in self.recoveries if name not in RECOVERIES]
+        if unknown or not self.recoveries:
+            raise ValueError(f"recoveries: {', '.join(unknown) or 'none'}; expected of {', '.join(RECOVERIES)}")
+        if not 0 <= self.sparsity <= 1:
+            raise ValueError(f"sparsity is {self.sparsity}; expected 0 to 1")
+
+    def compress(self, work: Work) -> CompressionReport:
+        """Train and prune the network in place.
+
+        Raises:
+            ValueError: its schedule leaves ternary weights, or layers that multiply no input.
+        """
+        if self.training.compress(work).method == "ternary":
+            raise ValueError(f"training.schedule is {path(self.training.schedule)}; expected one that stays dense")
+        layers, adapter = find(work.network, self.training.layers), Adapter()
+        batches = OneShot(samples=self.samples, tokens=self.training.tokens, seed=self.training.seed).batches(work)
+        inputs = inputs_of(work.network, batches, layers, forward=adapter.forward, token_mask=adapter.token_mask)
+        found = prune(layers, inputs, self.sparsity, self.recoveries)
+        return found._replace(settings=asdict(self) | {"training": self.training.told})
 
 
 class Compressing(Finetuning):
@@ -157,7 +200,7 @@ def fit(made: Trained, module: Compressing, data: FinetuningData, folder: Path) 
     settings = training.Settings(module, data, trainer, made.seed, "")
     steps = training.batches_of(settings)
     trainer.callbacks += [Compression(made.schedule, steps)]  # pyright: ignore[reportAttributeAccessIssue]
-    since = made.schedule.settled * steps
+    since = made.schedule.settled() * steps
     best = Best(folder / "checkpoints", monitor="tuning/auroc", mode="max", patience=0, since=since)
     asked = argparse.Namespace(no_estimate=True, verb="compress", checkpoint_steps=100)
     training.fit(settings, folder, asked, best)
@@ -171,8 +214,7 @@ def report(made: Trained, layers: Mapping[str, nn.Module], ternary: set[str]) ->
         zeros, bits = int((matrix == 0).sum()), TERNARY_BITS if name in ternary else 32
         what = str(kind(module))
         told.append(Layer(name, what, *matrix.shape, zeros, bits=bits))
-    settings = asdict(made) | {"schedule": {"class_path": path(made.schedule), "init_args": vars(made.schedule)}}
-    return CompressionReport("ternary" if ternary else "recoverable", settings, tuple(told))
+    return CompressionReport("ternary" if ternary else "recoverable", made.told, tuple(told))
 
 
 def path(chosen: object) -> str:

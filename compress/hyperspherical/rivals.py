@@ -91,7 +91,6 @@ class TernaryWeights:
         """Refuse settings outside their range."""
         shares(soft=self.soft, zeros=self.zeros or 0.0)
 
-    @property
     def settled(self) -> float:
         """Share of the steps after which the form is final."""
         return self.soft

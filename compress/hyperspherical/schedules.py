@@ -17,13 +17,8 @@ from compress.hyperspherical.layer import Sphere, convert, held, nearest, renorm
 
 
 class Schedule(Protocol):
-    """What happens to layers while a network is trained.
+    """What happens to layers while a network is trained."""
 
-    Attributes:
-        settled: share of the steps after which the network has the form in which it will be used.
-    """
-
-    @property
     def settled(self) -> float:
         """Share of the steps after which the form is final."""
         ...
@@ -76,7 +71,6 @@ class LossAwareTernary:
                 "expected 0 and 1 or more"
             )
 
-    @property
     def settled(self) -> float:
         """Share of the steps after which the form is final."""
         return self.drawing
@@ -145,7 +139,6 @@ class HypersphericalQuantisation:
                 "second, and below 1"
             )
 
-    @property
     def settled(self) -> float:
         """Share of the steps after which the form is final."""
         return self.ternary_from
@@ -205,7 +198,6 @@ class RecoverablePruning:
         if self.penalty_weight < 0 or not self.pruned:
             raise ValueError(f"schedule.penalty_weight is {self.penalty_weight}, pruned {self.pruned}; expected some")
 
-    @property
     def settled(self) -> float:
         """Share of the steps after which the form is final."""
         return self.ramp

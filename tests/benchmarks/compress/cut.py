@@ -23,16 +23,15 @@ from pipelines.cohort import Cohort, open_cohort
 from pipelines.compressing import alone
 from pipelines.data import Answered, OutcomeSource, tensors
 from pipelines.export import read_run
-from pipelines.predict import logits
-from pipelines.samples import Questions, questions_of, samples_and_labels
+from pipelines.samples import questions_of
 from tests.benchmarks.compress.models import trained
 from tests.benchmarks.harness import FIGURES
 
 MODEL = "simulator"
-READINGS, ASKED = 6000, 2500
-"""Training patients' readings, and held-out questions, of those that there are."""
-TOKENS, RATE, WARMUP = 1024, 1e-3, 5
-RESAMPLES = 200
+LEARNT, ASKED = 6000, 1000
+"""Readings of training and of held-out patients, of those that there are."""
+TOKENS, RATE, WARMUP = 512, 1e-3, 5
+RESAMPLES = 100
 PARTS = FIGURES / "parts"
 
 
@@ -42,16 +41,17 @@ class Cut(NamedTuple):
     Attributes:
         network: dense, as fine-tuned; each code with a row of its own.
         source: of training patients.
-        asked: held-out questions.
-        samples: what they read.
+        held_out: batches of patients who were not learnt from.
+        label: of their questions, in the order of the answers, f32 [N, K, H].
+        place: the row of each question's patient in the draws, i64 [N].
         draws: resamples of patients.
     """
 
     network: Anamnesis
     source: OutcomeSource
-    cohort: Cohort
-    asked: Questions
-    samples: list[Any]
+    held_out: list[Answered]
+    label: npt.NDArray[np.float32]
+    place: npt.NDArray[np.int64]
     draws: Draws
 
 
@@ -61,16 +61,24 @@ def open_cut() -> Cut:
     model = trained(MODEL)
     cohort, network = open_cohort(model.cohort), read_run(model.run).network
     alone(network)
-    source = OutcomeSource(
-        cohort, questions_of(cohort, "train"), max_length=network.config.max_tokens, share=network.one_way
+    source, other = (
+        readings(cohort, network, split, count) for split, count in (("train", LEARNT), ("held_out", ASKED))
     )
-    chosen = np.sort(generator(0, 1).permutation(len(source.groups))[:READINGS])
-    source.groups, source.lengths = [source.groups[at] for at in chosen], source.lengths[chosen]
-    asked, samples = samples_and_labels(cohort, "held_out", network.config.max_tokens)
-    at = np.sort(generator(0, 2).permutation(len(samples))[:ASKED])
-    asked = asked._replace(**{name: getattr(asked, name)[at] for name in asked._fields})
-    draws = draw(asked.subject, (asked.label == 1).any((1, 2)), resamples=RESAMPLES, seed=0)
-    return Cut(network, source, cohort, asked, [samples[i] for i in at], draws)
+    layouts = list(plan(other.lengths, tokens=4096, buffer=len(other.groups), seed=0, epoch=0))
+    order = np.concatenate([other.groups[at].questions for layout in layouts for row in layout.rows for at in row])
+    subject, label = other.asked.subject[order], other.asked.label[order]
+    draws = draw(subject, (label == 1).any((1, 2)), resamples=RESAMPLES, seed=0)
+    held_out = [tensors(other.make(layout, 0)) for layout in layouts]
+    return Cut(network, source, held_out, label, draws.places(subject), draws)
+
+
+def readings(cohort: Cohort, network: Anamnesis, split: str, count: int) -> OutcomeSource:
+    """Return readings of a split, drawn at random."""
+    config = network.config
+    found = OutcomeSource(cohort, questions_of(cohort, split), max_length=config.max_tokens, share=network.one_way)
+    chosen = np.sort(generator(0, 1).permutation(len(found.groups))[:count])
+    found.groups, found.lengths = [found.groups[at] for at in chosen], found.lengths[chosen]
+    return found
 
 
 def batches(cut: Cut, seed: int) -> Iterator[Answered]:
@@ -117,19 +125,18 @@ class Answers(NamedTuple):
 
 def answers(cut: Cut, network: Anamnesis) -> Answers:
     """Ask a network."""
-    logit = logits(network.eval(), cut.samples)
-    total, count = losses.masked_bce(torch.from_numpy(logit), torch.from_numpy(cut.asked.label))
-    place = cut.draws.places(cut.asked.subject)
+    network.eval()
+    with torch.inference_mode():
+        logit = torch.cat([network.outcomes_at(content.batch, content.moments) for content in cut.held_out]).numpy()
+    total, count = losses.masked_bce(torch.from_numpy(logit), torch.from_numpy(cut.label))
     found: list[npt.NDArray[np.float64]] = []
-    for k, days in enumerate(cut.cohort.registry.horizons):
-        for h in np.flatnonzero(days >= 0):
-            label = cut.asked.label[:, k, h]
-            known = ~np.isnan(label)
-            given = Ranked(logit[known, k, h].astype(np.float64), label[known] == 1, place[known])
-            if given.estimable:
-                # A resample may leave out every positive of a rare outcome; the mean does without it.
-                with np.errstate(invalid="ignore"):
-                    found.append(ranking(given, cut.draws.weight)[0])
+    for k, h in np.ndindex(*cut.label.shape[1:]):
+        known = ~np.isnan(cut.label[:, k, h])
+        given = Ranked(logit[known, k, h].astype(np.float64), cut.label[known, k, h] == 1, cut.place[known])
+        if given.estimable:
+            # A resample may leave out every positive of a rare outcome; the mean does without it.
+            with np.errstate(invalid="ignore"):
+                found.append(ranking(given, cut.draws.weight)[0])
     macro = np.nanmean(found, axis=0)
     return Answers(float(total / count), [round(float(value), 6) for value in macro])
 
