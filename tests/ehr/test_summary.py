@@ -3,11 +3,13 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ehr.summary import Summary, weights
+from tests.ehr import test_model as whole
 
 TOKENS = st.lists(st.tuples(st.integers(0, 5), st.sampled_from([0.0, 10.0, 365.25, 400.0])), min_size=1, max_size=12)
 BARE = np.array([0, 1, 1, 1, 4, 4])
@@ -46,3 +48,27 @@ def test_what_is_not_seen_changes_nothing():
     )
     assert torch.equal(before, after)
     assert before.abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    "holds",
+    [
+        whole.test_attention_never_crosses_segments,
+        whole.test_order_of_codes_in_a_visit_is_nothing,
+        whole.test_the_record_may_be_read_once_for_many_moments,
+        whole.test_queries_do_not_read_each_other,
+        whole.test_scorer_with_its_folded_table_is_the_model,
+        whole.test_rows_of_padding_stay_finite_and_do_not_hang_on_their_length,
+    ],
+)
+def test_what_holds_of_the_network_holds_with_a_summary(holds):
+    holds(whole.network(summary=True))
+
+
+def test_the_summary_tells_the_outcomes_something():
+    """Two equal networks but for the summary answer differently, so the checks above cannot pass for want of it."""
+    told = whole.network(summary=True)
+    silent = whole.network()
+    silent.load_state_dict(told.state_dict(), strict=False)
+    rows = [[whole.sample(20)]]
+    assert (whole.answers(told, rows, 20) - whole.answers(silent, rows, 20)).abs().max() > 1e-3
