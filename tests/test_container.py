@@ -52,6 +52,7 @@ def test_the_container_fetches_nothing_and_owns_nothing():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_what_the_wheelhouse_holds_installs_without_a_network(tmp_path):
     """For real: gathered with pip, installed with no index, a changed wheel refused; then it shows its verbs."""
     house = tmp_path / "house"
