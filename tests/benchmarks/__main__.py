@@ -12,6 +12,9 @@ TOPICS = {
     "compress": (
         "compress.sparsegpt",
         "compress.quality",
+        "compress.distilled",
+        "compress.ternary",
+        "compress.recoverable",
         "compress.sizes",
         "compress.sweep",
         "compress.latency",

@@ -28,9 +28,9 @@ from tests.benchmarks.compress.models import trained
 from tests.benchmarks.harness import FIGURES
 
 MODEL = "simulator"
-LEARNT, ASKED = 6000, 1000
+LEARNT, ASKED = 6000, 600
 """Readings of training and of held-out patients, of those that there are."""
-TOKENS, RATE, WARMUP = 512, 1e-3, 5
+TOKENS, RATE, WARMUP = 256, 1e-3, 3
 RESAMPLES = 100
 PARTS = FIGURES / "parts"
 

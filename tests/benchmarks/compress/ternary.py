@@ -20,7 +20,7 @@ from tests.benchmarks.harness import Figure, mean_of, ratio_of
 
 COMMAND = "python -m tests.benchmarks.compress.ternary"
 LAYERS = ("@blocks", "embedding")
-STEPS, SEEDS, MATCHED_SEEDS = 40, (0, 1, 2, 3, 4), (0, 1, 2)
+STEPS, SEEDS, MATCHED_SEEDS = 25, (0, 1, 2, 3, 4), (0, 1)
 RIVAL = "twn"
 ARMS: dict[str, Schedule] = {
     RIVAL: TernaryWeights(),

@@ -1,0 +1,117 @@
+"""One checkpoint pruned at 30 to 90 %, without training afterwards: `python -m tests.benchmarks.compress.recoverable`.
+
+The simulator model, cut: trained on with the penalty, or as long without it, then pruned with the same choice of
+recovery by layer. SparseGPT stands beside, and at 70 and 90 % a few steps of fine-tuning on the fixed support.
+"""
+
+import argparse
+import copy
+from typing import Any
+
+import numpy as np
+
+from compress.hyperspherical import recovery
+from compress.hyperspherical.layer import fold, held
+from compress.hyperspherical.schedules import LossAwareTernary, RecoverablePruning
+from compress.layers import DEFAULT, as_matrix, find
+from compress.sparsity.driver import prune
+from compress.sparsity.settings import SparseGPT
+from ehr.model import Anamnesis
+from pipelines.compression import Adapter
+from tests.benchmarks.compress.cut import Cut, answers, batches, go_on, kept, open_cut, train
+from tests.benchmarks.harness import Figure, mean_of
+
+COMMAND = "python -m tests.benchmarks.compress.recoverable"
+STEPS, TUNED_STEPS, SEEDS, CALIBRATION = 25, 15, (0, 1), 16
+SHARES = (30, 50, 70, 90)
+BESIDE = (70, 90)
+"""Shares at which SparseGPT and fine-tuning stand beside."""
+ARMS = {"penalty": RecoverablePruning(), "control": RecoverablePruning(penalty_weight=0.0)}
+
+
+def measure(cut: Cut, arm: str, seed: int) -> dict[str, Any]:
+    """Train one arm and prune copies of it."""
+    network = train(cut, ARMS[arm], DEFAULT, steps=STEPS, seed=seed)
+    fold(network)
+    stream, adapter = batches(cut, seed + 100), Adapter()
+    given = [next(stream) for _ in range(CALIBRATION)]
+    how: dict[str, Any] = {"forward": adapter.forward, "token_mask": adapter.token_mask}
+    inputs = recovery.inputs_of(network, given, find(network), **how)
+    found: dict[str, Any] = {"dense": answers(cut, network).loss}
+    for share in SHARES:
+        pruned = copy.deepcopy(network)
+        told = recovery.prune(find(pruned), inputs, share / 100, new_biases=True)
+        found[f"recovered {share}"] = answers(cut, pruned).loss
+        found[f"chosen {share}"] = [layer.recovery for layer in told.layers]
+        if share in BESIDE:
+            zero = copy.deepcopy(network)
+            recovery.prune(find(zero), inputs, share / 100, ("zero",))
+            found[f"zero {share}"] = answers(cut, zero).loss
+            tune(zero, cut, seed)
+            found[f"fine-tuned {share}"] = answers(cut, zero).loss
+            other = copy.deepcopy(network)
+            prune(other, given, settings=SparseGPT(sparsity=share / 100), **how)
+            found[f"sparsegpt {share}"] = answers(cut, other).loss
+    return found
+
+
+def tune(network: Anamnesis, cut: Cut, seed: int) -> None:
+    """Train a pruned network on, its zeros where they are."""
+    schedule = LossAwareTernary(penalty_weight=0, drawing=1.0, rescale=False)
+    masks = {name: as_matrix(module) != 0 for name, module in find(network).items()}
+    schedule.begin(find(network))
+    for name, layer in held(network):
+        layer.weights.mask &= masks[name]
+    go_on(network.train(), batches(cut, seed + 200), schedule, TUNED_STEPS)
+    fold(network)
+
+
+def others(share: int) -> tuple[str, ...]:
+    """Return what stands beside at a share."""
+    return ("zero", "sparsegpt", "fine-tuned") if share in BESIDE else ()
+
+
+def rises(parts: list[dict[str, Any]], name: str) -> list[float]:
+    """Return by how much each seed's loss rose above its own dense one."""
+    return [part[name] - part["dense"] for part in parts]
+
+
+def write(found: dict[str, list[dict[str, Any]]]) -> None:
+    """Write the figures."""
+    ours, theirs = found["penalty"], found["control"]
+    dense = {arm: mean_of([part["dense"] for part in parts]).value for arm, parts in found.items()}
+    for share in SHARES:
+        mine, other = rises(ours, f"recovered {share}"), rises(theirs, f"recovered {share}")
+        both = {name: [np.mean(rises(found[arm], f"{name} {share}")) for arm in ARMS] for name in others(share)}
+        beside = "".join(f"; {name}: {one:+.4f} against {two:+.4f}" for name, (one, two) in both.items())
+        seeds = ", ".join(f"{a:+.4f} / {b:+.4f}" for a, b in zip(mine, other, strict=True))
+        chosen = [name for part in ours for name in part[f"chosen {share}"]]
+        counts = ", ".join(f"{chosen.count(name)} {name}" for name in recovery.RECOVERIES if name in chosen)
+        Figure(
+            name=f"compress.recoverable.{share}.loss_increase_ratio", value=float(np.mean(mine) / np.mean(other)),
+            unit="ratio", rival="the same training without the penalty, the same recovery",
+            rival_value=float(np.mean(other)), count=len(SEEDS), seeds=SEEDS, command=COMMAND,
+            note=f"{STEPS} steps, then pruned once; the loss rises by {np.mean(mine):+.4f} against "
+            f"{np.mean(other):+.4f} from {dense['penalty']:.4f} and {dense['control']:.4f}, by seed {seeds}; layers "
+            f"chose {counts}{beside}",
+        ).write()  # fmt: skip
+
+
+def main() -> int:
+    """Measure what is not there yet, and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, choices=SEEDS, help="measure one seed alone, and write no figure yet")
+    given = parser.parse_args()
+    cut = open_cut()
+    found: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
+    for seed in SEEDS if given.seed is None else (given.seed,):
+        for arm in ARMS:
+            part = f"compress.recoverable-{arm}-{seed}"
+            found[arm].append(kept(part, lambda arm=arm, seed=seed: measure(cut, arm, seed)))
+    if given.seed is None:
+        write(found)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
