@@ -53,6 +53,28 @@ class Facts(NamedTuple):
     visit_type: Bools
 
 
+class Later(NamedTuple, Generic[Array]):
+    """Q moments a row at which it is asked when each code comes next, if it does before the record ends.
+
+    Attributes:
+        age_days: f32 [R, Q], age at the last token that is read.
+        segment: i32 [R, Q], 0 = padding.
+        before: i32 [R, Q]; visits before this one are read.
+        censor_days: f32 [R, Q], from there to the end of the record.
+        query: i64 [M], positions in the flattened R x Q, ascending.
+        event: i64 [M], token ids.
+        days: f32 [M], from the moment to the event.
+    """
+
+    age_days: Array
+    segment: Array
+    before: Array
+    censor_days: Array
+    query: Array
+    event: Array
+    days: Array
+
+
 class Denoising(NamedTuple, Generic[Array]):
     """A packed batch with Q queries a row, each for the set of codes of one visit.
 
@@ -65,6 +87,7 @@ class Denoising(NamedTuple, Generic[Array]):
         target_query: i64 [N], positions in the flattened R x Q, ascending.
         target: i64 [N], token ids.
         weight: f32 [N].
+        later: what comes when, where that is asked.
     """
 
     source: Batch[Array]
@@ -75,10 +98,22 @@ class Denoising(NamedTuple, Generic[Array]):
     target_query: Array
     target: Array
     weight: Array
+    later: Later[Array] | None = None
+
+
+class Awaited(NamedTuple):
+    """The moments of one sample, and what comes after each as triples (see Later)."""
+
+    before: npt.NDArray[np.int32]
+    age_days: npt.NDArray[np.float32]
+    censor_days: npt.NDArray[np.float32]
+    query: Ints
+    event: Ints
+    days: npt.NDArray[np.float32]
 
 
 class Asked(NamedTuple):
-    """The queries of one sample and their target sets as triples."""
+    """The queries of one sample and their target sets as triples; and what is awaited, where that is asked."""
 
     visit: npt.NDArray[np.int32]
     age_days: npt.NDArray[np.float32]
@@ -86,6 +121,7 @@ class Asked(NamedTuple):
     query: Ints
     target: Ints
     weight: npt.NDArray[np.float32]
+    awaited: Awaited | None = None
 
 
 def facts(vocabulary: Vocabulary) -> Facts:
@@ -103,7 +139,14 @@ def facts(vocabulary: Vocabulary) -> Facts:
 
 
 def corrupt(
-    sample: Sample, settings: Corruption, known: Facts, *, seed: int, epoch: int, one_way: bool
+    sample: Sample,
+    settings: Corruption,
+    known: Facts,
+    *,
+    seed: int,
+    epoch: int,
+    one_way: bool,
+    ahead: bool = False,
 ) -> tuple[Sample, Asked]:
     """Hide codes of a sample and choose the visits to ask for.
 
@@ -118,6 +161,7 @@ def corrupt(
         seed: of the run.
         epoch: number of the pass.
         one_way: whether attention is visit-causal.
+        ahead: ask when each code comes too; only where attention is visit-causal is what comes hidden.
 
     Returns:
         The sample as the model reads it, and what is asked.
@@ -128,6 +172,8 @@ def corrupt(
     chosen = choose(len(starts), settings, draw)
     chances = draw.random(len(sample.token))
     asked = ask(sample, starts[chosen], ends[chosen], settings, known)
+    if ahead:
+        asked = asked._replace(awaited=await_events(sample, starts[chosen]))
 
     token = sample.token.copy()
     keep = np.ones(len(token), dtype=bool)
@@ -195,6 +241,50 @@ def ask(sample: Sample, starts: Ints, ends: Ints, settings: Corruption, known: F
     )
 
 
+def await_events(sample: Sample, starts: Ints) -> Awaited:
+    """Collect, for the moment before each chosen visit, the days to the next time of each code to come."""
+    moments = [begin for begin in starts.tolist() if begin and sample.visit[begin - 1] > 0]
+    found: list[tuple[Ints, npt.NDArray[np.float32]]] = []
+    for begin in moments:
+        # Ages ascend: the first of equal codes is the next.
+        event, first = np.unique(sample.token[begin:].astype(np.int64), return_index=True)
+        days = sample.age_days[begin:][first] - sample.age_days[begin - 1]
+        found.append((event[event > MASK], days[event > MASK]))
+    at = np.array(moments, dtype=np.int64)
+    age = sample.age_days[at - 1].astype(np.float32)
+    return Awaited(
+        sample.visit[at].astype(np.int32),
+        age,
+        (sample.age_days[-1] - age).astype(np.float32) if len(at) else age,
+        np.repeat(np.arange(len(at)), [len(event) for event, _ in found]).astype(np.int64),
+        np.concatenate([*(event for event, _ in found), np.zeros(0, np.int64)]),
+        np.concatenate([*(days for _, days in found), np.zeros(0, np.float32)]).astype(np.float32),
+    )
+
+
+def collate_later(rows: Sequence[Sequence[tuple[Sample, Asked]]]) -> Later[npt.NDArray[Any]] | None:
+    """Put what rows of samples await into one batch; None where nothing is asked."""
+    held = [[asked.awaited for _, asked in row] for row in rows]
+    if not any(awaited is not None for row in held for awaited in row):
+        return None
+    found = [[awaited for awaited in row if awaited is not None] for row in held]
+    width = max(1, *(sum(len(awaited.before) for awaited in row) for row in found))
+    age, censor = (np.zeros((len(rows), width), dtype=np.float32) for _ in range(2))
+    segment, before = (np.zeros((len(rows), width), dtype=np.int32) for _ in range(2))
+    queries = [np.zeros(0, dtype=np.int64)]
+    for at, row in enumerate(found):
+        begin = 0
+        for number, awaited in enumerate(row, start=1):
+            place = slice(begin, begin + len(awaited.before))
+            age[at, place], censor[at, place] = awaited.age_days, awaited.censor_days
+            segment[at, place], before[at, place] = number, awaited.before
+            queries.append(awaited.query + (at * width + begin))
+            begin += len(awaited.before)
+    every = [awaited for row in found for awaited in row]
+    event, days = (np.concatenate([getattr(one, name) for one in every]) for name in ("event", "days"))
+    return Later(age, segment, before, censor, np.concatenate(queries), event, days)
+
+
 def denoising(rows: Sequence[Sequence[tuple[Sample, Asked]]], width: int) -> Denoising[npt.NDArray[Any]]:
     """Put rows of corrupted samples and their queries into one batch.
 
@@ -219,4 +309,5 @@ def denoising(rows: Sequence[Sequence[tuple[Sample, Asked]]], width: int) -> Den
     every = [asked for row in rows for _, asked in row]
     target = np.concatenate([asked.target for asked in every] or [queries[0]])
     weight = np.concatenate([asked.weight for asked in every] or [np.zeros(0, np.float32)])
-    return Denoising(source, age, segment, visit, kind, np.concatenate(queries), target, weight)
+    asked = np.concatenate(queries)
+    return Denoising(source, age, segment, visit, kind, asked, target, weight, collate_later(rows))

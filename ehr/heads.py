@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ehr.hazards import EDGES_DAYS
 from ehr.layers import Time2Vec
 from ehr.summary import Summary
 
@@ -26,6 +27,48 @@ class SetHead(nn.Module):
         """Map decoded queries [..., width] to what the table is multiplied with, and log |Y|, f32 [...]."""
         x = self.norm(decoded)
         return x, self.size(x)[..., 0].float()
+
+
+class HazardHead(nn.Module):
+    """A query for what comes when, and hazards of all codes, constant in pieces of time.
+
+    log lambda_kj = b_kj + (W_j h) . u_k, of low rank; per day.
+    """
+
+    def __init__(self, width: int, vocabulary_size: int, rank: int = 32) -> None:
+        """Set up with one piece between two edges, and a last one without end."""
+        super().__init__()
+        self.pieces = len(EDGES_DAYS)
+        self.query = nn.Parameter(torch.zeros(width))
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.weight = nn.Linear(width, self.pieces * rank, bias=False)
+        self.codes = nn.Embedding(vocabulary_size, rank)
+        self.bias = nn.Parameter(torch.full((vocabulary_size, self.pieces), -12.0))
+
+    def forward(self, decoded: Tensor) -> Tensor:
+        """Map decoded queries [N, width] to what the codes' vectors are multiplied with, [N, J, rank]."""
+        return self.weight(self.norm(decoded)).unflatten(-1, (self.pieces, -1))
+
+    def set_rates(self, rates: Tensor) -> None:
+        """Start from the rate of each code in training, (events + 1/2) / (days + 1), f32 [V]."""
+        with torch.no_grad():
+            self.bias.copy_(torch.log(rates.float())[:, None].expand_as(self.bias))
+
+
+class ValueHead(nn.Module):
+    """Where in the distribution of its code a value lies, 0 to 1, from the answer of the visit's query."""
+
+    def __init__(self, width: int, vocabulary_size: int) -> None:
+        """Set up; `level` is the middle of each token's bin, NaN where it is no value."""
+        super().__init__()
+        self.codes = nn.Embedding(vocabulary_size, width)
+        self.register_buffer("level", torch.full((vocabulary_size,), torch.nan))
+        self.register_buffer("bare", torch.zeros(vocabulary_size, dtype=torch.int64))
+
+    def forward(self, answer: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
+        """Map answers [M, width] and the value tokens asked for, i64 [M], to what is foretold and what is, f32 [M]."""
+        score = (answer * self.codes(self.get_buffer("bare")[token])).sum(-1).float()
+        return torch.sigmoid(score), self.get_buffer("level")[token]
 
 
 class ClockHead(nn.Module):

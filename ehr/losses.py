@@ -6,6 +6,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 CHUNK = 4_194_304
+SHIFT, FOCUS = 0.05, 4
 
 
 def set_ce(
@@ -55,6 +56,68 @@ def _cross_entropy(
     logits = functional.linear(query, table).float() + bias
     log_p = logits[target_query, target] - torch.logsumexp(logits, dim=-1)[target_query]
     return -(share * log_p).sum()
+
+
+def set_asl(
+    query: Tensor,
+    table: Tensor,
+    bias: Tensor,
+    *,
+    target_query: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    drawn: Tensor,
+) -> Tensor:
+    """Sum over queries of the asymmetric focal loss of each code's presence (Ridnik et al. 2021, eq. 7).
+
+    With p = sigmoid(z) and p' = max(p - 0.05, 0): -sum_y w_y log p over the set, divided by sum_y w_y, and
+    -p'^4 log(1 - p') over codes that are not of the set, estimated from some that are drawn and divided by the size
+    of the set. (gamma+ 0, gamma- 4.)
+
+    Args:
+        query: decoded queries, [N, width].
+        table: output embedding, [V, width].
+        bias: log-frequency of tokens, f32 [V].
+        target_query: query of each target, i64 [M], ascending.
+        target: token ids, i64 [M].
+        weight: positive weights, f32 [M].
+        drawn: distinct codes drawn as negatives, i64 [S]; all of them make the sum exact.
+
+    Returns:
+        A scalar, f32.
+    """
+    mass = torch.zeros(len(query), device=query.device).index_add(0, target_query, weight)
+    size = torch.bincount(target_query, minlength=len(query)).float()
+    present = (query[target_query] * table[target]).sum(-1).float() + bias[target]
+    positive = -(weight / mass[target_query] * functional.logsigmoid(present)).sum()
+    logits = functional.linear(query, table[drawn]).float() + bias[drawn]
+    chance = (torch.sigmoid(logits) - SHIFT).clamp(min=0.0)
+    loss = -(chance**FOCUS) * torch.log1p(-chance)
+    # What is of the set is no negative of its own query.
+    place = torch.full((len(table),), len(drawn), device=drawn.device).scatter(
+        0, drawn, torch.arange(len(drawn), device=drawn.device)
+    )
+    own = torch.zeros(len(query), len(drawn) + 1, device=query.device)
+    own[target_query, place[target]] = 1.0
+    negative = (loss * (1 - own[:, :-1])).sum(-1) * len(table) / len(drawn)
+    return positive + (negative / size.clamp(min=1)).sum()
+
+
+def value_error(foretold: Tensor, level: Tensor, target_query: Tensor) -> Tensor:
+    """Sum over queries of the mean squared error of the values asked for.
+
+    Args:
+        foretold: 0 to 1, f32 [M].
+        level: 0 to 1, f32 [M].
+        target_query: query of each, i64 [M].
+
+    Returns:
+        A scalar, f32.
+    """
+    if not len(target_query):
+        return foretold.sum()
+    count = torch.bincount(target_query).float()
+    return ((foretold - level) ** 2 / count[target_query]).sum()
 
 
 def poisson_nll(log_rate: Tensor, target_query: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from ehr.batches import Batch
 from ehr.corruption import Denoising
 from ehr.grammar import Grammar
-from ehr.heads import CalibrationHead, ClockHead, OutcomeHead, SetHead, TimeQuery
+from ehr.heads import CalibrationHead, ClockHead, HazardHead, OutcomeHead, SetHead, TimeQuery, ValueHead
 from ehr.layers import PERIOD_DAYS, DecoderBlock, EncoderBlock, hide, log_periods, rotary
 from ehr.network import AnamnesisConfig, Network
 from ehr.summary import Summary
@@ -84,6 +84,10 @@ class Anamnesis(PreTrainedModel):
         if config.time_bins:
             self.clock = ClockHead(shape.width, config.time_bins)
             self.register_buffer("grammar", torch.zeros(2, config.vocabulary_size, dtype=torch.int64))
+        if "hazards" in config.asks:
+            self.hazards = HazardHead(shape.width, config.vocabulary_size)
+        if "values" in config.asks:
+            self.values = ValueHead(shape.width, config.vocabulary_size)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -106,6 +110,10 @@ class Anamnesis(PreTrainedModel):
         self.get_buffer("bag_offsets").copy_(torch.from_numpy(offsets[:-1] + tokens))
         if self.heads.summary is not None:
             self.heads.summary.get_buffer("bare").copy_(torch.from_numpy(vocabulary.bare()))
+
+        if "values" in self.config.asks:
+            self.values.get_buffer("bare").copy_(torch.from_numpy(vocabulary.bare()))
+            self.values.get_buffer("level").copy_(torch.from_numpy(vocabulary.levels()))
 
     def obey(self, grammar: Grammar) -> None:
         """Take the rules that generated futures keep to."""
@@ -180,12 +188,13 @@ class Anamnesis(PreTrainedModel):
         anchor = of_segments(batch.query_age_days, batch.segment, batch.segment)
         return self.encode(batch.token, batch.segment, batch.visit, batch.age_days, anchor, table)
 
-    def pretrain(self, denoising: Denoising[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def pretrain(self, denoising: Denoising[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Answer what the batch asks for.
 
         Returns:
             query [N, width] and log_size f32 [N] of the N queries that are not padding, in row-major order, and the
-            table [V, width] (see `law`).
+            table [V, width] (see `law`); and what the hazard head answers at the M moments at which it is asked what
+            comes when, [M, J, rank], None where there are none.
         """
         table = self.table()
         reading = self.read(denoising.source, table)
@@ -195,7 +204,14 @@ class Anamnesis(PreTrainedModel):
         query = self.sets.query + known * (denoising.query_type != PAD)[..., None]
         decoded = self.decode(reading, query[:, :, None], moments, anchor)[:, :, 0]
         answer, log_size = self.sets(decoded[denoising.query_segment > 0])
-        return answer, log_size, table
+        later = denoising.later
+        if later is None:
+            return answer, log_size, table, None
+        moments = Moments(later.age_days, later.segment, later.before)
+        anchor = of_segments(denoising.source.query_age_days, denoising.source.segment, moments.segment)
+        query = self.hazards.query.expand(*moments.segment.shape, 1, -1)
+        decoded = self.decode(reading, query, moments, anchor)[:, :, 0]
+        return answer, log_size, table, self.hazards(decoded[moments.segment > 0])
 
     def law(self, table: Tensor) -> tuple[Tensor, Tensor]:
         """Return the output table and the bias of all that may be asked for: codes, then time tokens, if any.

@@ -60,6 +60,7 @@ class AnamnesisConfig(PretrainedConfig):
         outcomes: Sequence[str] = (),
         horizons: Sequence[Sequence[int]] = (),
         time_bins: int = 0,
+        asks: Sequence[str] = (),
         **others: Any,  # noqa: ANN401  fields of transformers itself
     ) -> None:
         """Set up.
@@ -72,6 +73,7 @@ class AnamnesisConfig(PretrainedConfig):
             outcomes: names in the order of K; empty before fine-tuning.
             horizons: days by outcome and horizon, [K, H], -1 where absent.
             time_bins: time tokens of the generating mode; 0 where the network was not trained for it.
+            asks: what pretraining asked for beside codes: hazards (when they come), values.
             others: fields of transformers itself.
         """
         super().__init__(**others)
@@ -83,3 +85,4 @@ class AnamnesisConfig(PretrainedConfig):
         self.outcomes = list(outcomes)
         self.horizons = [list(row) for row in horizons]
         self.time_bins = time_bins
+        self.asks = list(asks)

@@ -285,6 +285,15 @@ class Vocabulary:
                 found[first : first + len(cuts) + 1] = self.index[code]
         return found
 
+    def levels(self) -> npt.NDArray[np.float32]:
+        """Return where the middle of each value token's bin lies in the distribution of its code, f32 [V], else NaN."""
+        found = np.full(self.size, np.nan, dtype=np.float32)
+        for code, cuts in self.cuts.items():
+            first, bins = self.index.get(f"{code}#q0"), len(cuts) + 1
+            if first is not None:
+                found[first : first + bins] = (np.arange(bins) + 0.5) / bins
+        return found
+
     def count_unknown(self, codes: pl.Series) -> tuple[int, int]:
         """Return how many events may become input, and of those the ones without a token or known ancestor.
 

@@ -71,6 +71,20 @@ class Mapped:
         return self.opened
 
 
+class Asking(NamedTuple):
+    """What pretraining asks of a record.
+
+    Attributes:
+        rules: the grammar, where codes are asked for one by one; else sets of them are.
+        ordered: one by one in the order of the record.
+        ahead: when each code comes, too.
+    """
+
+    rules: Grammar | None
+    ordered: bool
+    ahead: bool
+
+
 class RecordSource:
     """Records of a split for pretraining, corrupted anew in each epoch."""
 
@@ -83,8 +97,7 @@ class RecordSource:
         max_length: int,
         seed: int,
         one_way: bool,
-        objective: str = "set_ce",
-        rules: Grammar | None = None,
+        asking: Asking,
     ) -> None:
         """Find the subjects with at least one visit.
 
@@ -95,15 +108,14 @@ class RecordSource:
             max_length: tokens of a sample, at most.
             seed: of the noise.
             one_way: whether attention is visit-causal.
-            objective: of pretraining.
-            rules: the grammar, where the objective generates.
+            asking: what is asked.
 
         Raises:
             ValueError: there is none.
         """
         self.timelines = Mapped(cohort)
         self.settings, self.max_length, self.seed, self.one_way = settings, max_length, seed, one_way
-        self.objective, self.rules = objective, rules
+        self.asking = asking
         self.known = corruption.facts(cohort.vocabulary)
         held = splits(cohort)
         subjects = held["subject_id"].to_numpy()[(held["split"] == split).to_numpy()]
@@ -129,9 +141,11 @@ class RecordSource:
 
     def asked(self, sample: Sample, epoch: int) -> tuple[Sample, Asked]:
         """Return a record as the model reads it, and what it is asked."""
-        if self.rules is not None:
-            return unroll(sample, self.rules, seed=self.seed, epoch=epoch, ordered=self.objective == "ordered_ce")
-        return corruption.corrupt(sample, self.settings, self.known, seed=self.seed, epoch=epoch, one_way=self.one_way)
+        asking = self.asking
+        if asking.rules is not None:
+            return unroll(sample, asking.rules, seed=self.seed, epoch=epoch, ordered=asking.ordered)
+        how: dict[str, Any] = {"seed": self.seed, "epoch": epoch, "one_way": self.one_way, "ahead": asking.ahead}
+        return corruption.corrupt(sample, self.settings, self.known, **how)
 
     def make(self, layout: Layout, epoch: int) -> Denoising[npt.NDArray[Any]]:
         """Return a corrupted batch."""
@@ -305,10 +319,13 @@ class PretrainingData(PackedData):
 
     rules: Grammar | None = None
 
-    def open(self, cohort: Cohort, settings: Corruption, *, one_way: bool, objective: str = "set_ce") -> None:
+    def open(
+        self, cohort: Cohort, settings: Corruption, *, one_way: bool, objective: str = "set_ce", ahead: bool = False
+    ) -> None:
         """Read where the patients stand."""
         self.rules = rules_of(cohort) if objective in GENERATING else None
-        how: dict[str, Any] = {"one_way": one_way, "objective": objective, "rules": self.rules}
+        asking = Asking(self.rules, ordered=objective == "ordered_ce", ahead=ahead)
+        how: dict[str, Any] = {"one_way": one_way, "asking": asking}
 
         def source(split: str) -> RecordSource:
             return RecordSource(cohort, split, settings, max_length=self.max_length, seed=self.seed, **how)
@@ -340,6 +357,19 @@ def rules_of(cohort: Cohort) -> Grammar:
         record = source.record(subject)
         seen[record.token[record.visit > 0]] = True
     return grammar(cohort.vocabulary, seen)
+
+
+def rates_of(cohort: Cohort) -> npt.NDArray[np.float32]:
+    """Return the rate a day of each code's first time in training records, (events + 1/2) / (days + 1), f32 [V]."""
+    source, held, size = timelines(cohort), splits(cohort), cohort.vocabulary.size
+    events, days = np.zeros(size), 0.0
+    for subject in held["subject_id"].to_numpy()[(held["split"] == "train").to_numpy()].tolist():
+        record = source.record(subject)
+        dated = record.visit > 0
+        if dated.any():
+            events[np.unique(record.token[dated])] += 1
+            days += float(np.ptp(record.age_days[dated]))
+    return ((events + 0.5) / (days + 1)).astype(np.float32)
 
 
 def has_split(cohort: Cohort, name: str) -> bool:

@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pytorch_lightning as lightning
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ehr import losses
 from ehr.batches import generator
 from ehr.codes import match
-from ehr.corruption import Corruption, Denoising
+from ehr.corruption import Corruption, Denoising, Later
 from ehr.grammar import TIME_BINS
+from ehr.hazards import hazard_nll
 from ehr.model import Anamnesis
 from ehr.network import AnamnesisConfig, Network
 from ehr.outcomes.registry import Registry
@@ -22,32 +23,30 @@ from ehr.unrolling import GENERATING
 from ehr.vocabulary import MASK, Vocabulary
 from pipelines.acceleration import compile_blocks
 from pipelines.data import Answered, Step
+from pipelines.optimizer import Optimizer, weights
 from pipelines.samples import Questions, counts
 from pipelines.sharding import Sharded, shard
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimizer:
-    """AdamW with a warm-up and a cosine to a small share of the rate."""
+class Auxiliary:
+    """Weights of what pretraining asks for beside the codes of visits; 0 does not ask."""
 
-    learning_rate: float = 1e-3
-    """Highest rate."""
-    weight_decay: float = 0.05
-    """Of the maps' weights; embeddings, norms and biases have none."""
-    warmup: float = 0.05
-    """Share of the steps in which the rate climbs."""
-    final: float = 0.05
-    """Share of the highest rate at the end."""
-    trunk: float = 1.0
-    """Rate of everything but the outcome heads, as a share."""
+    hazards: float = 0.0
+    """When each code comes next, as hazards constant in pieces of time, under censoring."""
+    values: float = 0.0
+    """Values, as places in the distribution of their code (squared error)."""
 
     def __post_init__(self) -> None:
-        """Refuse settings outside their range."""
-        if self.learning_rate <= 0:
-            raise ValueError(f"model.optimizer.learning_rate is {self.learning_rate}; expected above 0")
-        for name in ("warmup", "final", "trunk"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"model.optimizer.{name} is {getattr(self, name)}; expected 0 to 1")
+        """Refuse weights below 0."""
+        for name in ("hazards", "values"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"model.auxiliary.{name} is {getattr(self, name)}; expected 0 or more")
+
+    @property
+    def asks(self) -> list[str]:
+        """What is asked for."""
+        return [name for name in ("hazards", "values") if getattr(self, name) > 0]
 
 
 class Training(lightning.LightningModule):
@@ -131,24 +130,9 @@ class Training(lightning.LightningModule):
         return both[0], both[1].clamp(min=1)
 
 
-def weights(network: Anamnesis, settings: Optimizer) -> list[dict[str, Any]]:
-    """Divide the parameters by rate and by whether they decay."""
-    maps = {id(module.weight) for module in network.modules() if isinstance(module, nn.Linear)}
-    heads = {id(parameter) for parameter in network.heads.parameters()}
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for parameter in network.parameters():
-        groups.setdefault((id(parameter) in heads, id(parameter) in maps), []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "lr": settings.learning_rate * (1.0 if head else settings.trunk),
-            "weight_decay": settings.weight_decay if decays else 0.0,
-        }
-        for (head, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
-    ]
-
-
-OBJECTIVES = ("set_ce", *GENERATING)
+OBJECTIVES = ("set_ce", "set_asl", *GENERATING)
+NEGATIVES = 512
+"""Codes drawn as negatives of a batch under set_asl."""
 
 
 class Pretraining(Training):
@@ -158,9 +142,10 @@ class Pretraining(Training):
         self,
         network: Network = Network(),  # noqa: B008  frozen
         corruption: Corruption = Corruption(),  # noqa: B008  frozen
-        optimizer: Optimizer = Optimizer(),
+        optimizer: Optimizer = Optimizer(),  # noqa: B008  frozen
         size_weight: float = 0.1,
         objective: str = "set_ce",
+        auxiliary: Auxiliary = Auxiliary(),
         *,
         compile: bool = False,
         activation_checkpointing: bool = False,
@@ -172,8 +157,10 @@ class Pretraining(Training):
             corruption: what is asked for and hidden.
             optimizer: rates.
             size_weight: weight of the loss of the set's size beside that of its codes.
-            objective: set_ce, the set of codes without order; permuted_ce, the rest of the set after some of it, which
-                generating needs; ordered_ce, the next code in the order of the record (the control).
+            objective: set_ce, the set of codes without order; set_asl, whether each code is there; permuted_ce, the
+                rest of the set after some of it, which generating needs; ordered_ce, the next code in the order of the
+                record (the control).
+            auxiliary: weights of what is asked beside codes.
             compile: compile the blocks (torch.compile).
             activation_checkpointing: make what blocks hold again for the gradient, instead of keeping it.
         """
@@ -183,12 +170,23 @@ class Pretraining(Training):
         if objective in GENERATING and network.attention != "visit_causal":
             raise ValueError(f"model.objective {objective} needs model.network.attention visit_causal")
         self.shape, self.corruption, self.size_weight = network, corruption, size_weight
-        self.objective = objective
+        if auxiliary.asks and (objective in GENERATING or network.attention != "visit_causal"):
+            raise ValueError(
+                f"model.auxiliary asks for {' and '.join(auxiliary.asks)}; expected nothing, or model.objective set_ce "
+                "or set_asl with model.network.attention visit_causal"
+            )
+        self.objective, self.auxiliary = objective, auxiliary
 
     def build(self, vocabulary: Vocabulary, max_length: int) -> None:
         """Make the network; weights follow the global seed."""
         generates = self.objective in GENERATING
-        self.network = new_network(self.shape, vocabulary, max_length, time_bins=TIME_BINS if generates else 0)
+        self.network = new_network(
+            self.shape,
+            vocabulary,
+            max_length,
+            time_bins=TIME_BINS if generates else 0,
+            asks=self.auxiliary.asks,
+        )
         # Not asked here; DDP waits for the gradient of every weight that may have one.
         self.network.heads.requires_grad_(requires_grad=False)
         frequency = np.array(vocabulary.patients, dtype=np.float32) + 0.5
@@ -201,22 +199,49 @@ class Pretraining(Training):
 
     def parts(self, content: Denoising[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the sum of losses over queries, and the number of queries."""
-        query, log_size, table = self.network.pretrain(content)
+        query, log_size, table, rates = self.network.pretrain(content)
         table, bias = self.network.law(table)
         # Queries that are padding carry no targets; the others are numbered anew.
         number = torch.cumsum((content.query_segment > 0).flatten(), dim=0) - 1
         asked = number[content.target_query]
-        code = losses.set_ce(
-            query,
-            table,
-            bias,
-            target_query=asked,
-            target=content.target,
-            weight=content.weight,
-        )
+        targets = {"target_query": asked, "target": content.target, "weight": content.weight}
+        if self.objective == "set_asl":
+            drawn = (
+                torch.randperm(len(table), device=table.device)[:NEGATIVES]
+                if self.training
+                else torch.arange(len(table))
+            )
+            code = losses.set_asl(query, table, bias, **targets, drawn=drawn.to(table.device))
+        else:
+            code = losses.set_ce(query, table, bias, **targets)
         if self.objective not in GENERATING:
             code = code + self.size_weight * losses.poisson_nll(log_size, asked)
+        if self.auxiliary.values:
+            code = code + self.auxiliary.values * self.values(query, asked, content.target)
+        if rates is not None and content.later is not None:
+            code = code + self.auxiliary.hazards * self.waiting(rates, content.later)
         return code, code.new_tensor(len(query))
+
+    def values(self, query: Tensor, asked: Tensor, target: Tensor) -> Tensor:
+        """Return the sum over queries of the error of the values among their targets."""
+        head = self.network.values
+        at = torch.isfinite(head.get_buffer("level")[target]).nonzero()[:, 0]
+        foretold, level = head(query[asked[at]], target[at])
+        return losses.value_error(foretold, level, asked[at])
+
+    def waiting(self, rates: Tensor, later: Later[Tensor]) -> Tensor:
+        """Return the sum over moments of the loss of what comes when."""
+        there = (later.segment > 0).flatten()
+        number = torch.cumsum(there, dim=0) - 1
+        return hazard_nll(
+            rates,
+            self.network.hazards.codes.weight,
+            self.network.hazards.bias,
+            censor_days=later.censor_days.flatten()[there],
+            query=number[later.query],
+            event=later.event,
+            days=later.days,
+        )
 
     def validation_step(self, batch: Step, batch_idx: int) -> None:  # noqa: ARG002  Lightning's signature
         """Log the loss of the tuning split."""
@@ -231,7 +256,7 @@ class Finetuning(Training):
 
     def __init__(
         self,
-        optimizer: Optimizer = Optimizer(),
+        optimizer: Optimizer = Optimizer(),  # noqa: B008  frozen
         network: Network | None = None,
         dropout: float | None = None,
         *,
@@ -272,8 +297,9 @@ class Finetuning(Training):
         self.network.load_state_dict(kept, strict=False)
         self.network.know(vocabulary)
         self.network.sets.requires_grad_(requires_grad=False)
-        if self.network.config.time_bins:
-            self.network.clock.requires_grad_(requires_grad=False)
+        for name in ("clock", "hazards", "values"):
+            if hasattr(self.network, name):
+                getattr(self.network, name).requires_grad_(requires_grad=False)
         self.network.heads.set_prior(prevalence(asked))
         with torch.no_grad():
             table = self.network.table()
@@ -302,8 +328,8 @@ class Finetuning(Training):
         self.log("tuning/auroc", macro_auroc(logit, label), sync_dist=True)
 
 
-def new_network(shape: Network, vocabulary: Vocabulary, max_length: int, *, time_bins: int = 0) -> Anamnesis:
-    """Make a network for a vocabulary with random weights; it generates where it has time tokens."""
+def new_network(shape: Network, vocabulary: Vocabulary, max_length: int, **heads: Any) -> Anamnesis:  # noqa: ANN401
+    """Make a network for a vocabulary with random weights; `heads` are those of AnamnesisConfig for pretraining."""
     links = sum(len(chain) for chain in vocabulary.ancestors)
     network = Anamnesis(
         AnamnesisConfig(
@@ -311,7 +337,7 @@ def new_network(shape: Network, vocabulary: Vocabulary, max_length: int, *, time
             ancestor_links=links,
             network=vars(shape),
             max_tokens=max_length,
-            time_bins=time_bins,
+            **heads,
         )
     )
     network.know(vocabulary)

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from pipelines import artefacts, training
 from pipelines.callbacks.weights import Best
 from pipelines.cohort import open_cohort
-from pipelines.data import PretrainingData
+from pipelines.data import PretrainingData, rates_of
 from pipelines.modules import Pretraining
 from pipelines.progress import say
 
@@ -32,7 +34,10 @@ def main(argv: Sequence[str]) -> int:
     assert isinstance(module, Pretraining)
     assert isinstance(data, PretrainingData)
     module.build(cohort.vocabulary, data.max_length)
-    data.open(cohort, module.corruption, one_way=module.network.one_way, objective=module.objective)
+    ahead = module.auxiliary.hazards > 0
+    data.open(cohort, module.corruption, one_way=module.network.one_way, objective=module.objective, ahead=ahead)
+    if ahead:
+        module.network.hazards.set_rates(torch.from_numpy(rates_of(cohort)))
     if data.rules is not None:
         module.network.obey(data.rules)
     patients = len(data.train.lengths)

@@ -140,3 +140,31 @@ def test_families_are_categories_and_bare_codes_but_not_chapters():
 def test_settings_outside_their_range_are_refused(wrong):
     with pytest.raises(ValueError, match=f"corruption.{next(iter(wrong))} is .*expected"):
         Corruption(**wrong)
+
+
+def awaiting(visits, **settings):
+    how = {"seed": 0, "epoch": 0, "one_way": True, "ahead": True}
+    return corrupt(sample(visits), Corruption(**settings), NONE, **how)
+
+
+def test_what_comes_next_is_awaited_from_the_end_of_the_visit_before():
+    _, asked = awaiting(VISITS, targets=9, code_rate=0.0)
+    held = asked.awaited
+    # No moment before the first visit, whose past has no date.
+    assert held.before.tolist() == [2, 3, 4, 5]
+    assert held.age_days.tolist() == [10, 20, 30, 40]
+    assert held.censor_days.tolist() == [40, 30, 20, 10]
+    second = dict(zip(held.event[held.query == 1].tolist(), held.days[held.query == 1].tolist(), strict=True))
+    assert second == {13: 10, 14: 20, 15: 20, 16: 20, 10: 30, 17: 30}
+    assert dict(zip(held.event[held.query == 0].tolist(), held.days[held.query == 0].tolist(), strict=True))[10] == 10
+
+
+def test_moments_of_packed_rows_keep_to_their_sample():
+    parts = [awaiting(VISITS, targets=9), awaiting([[3], [10], [11]], targets=9), awaiting([[3], [10]], targets=9)]
+    batch = denoising([[parts[0], parts[1]], [parts[2]]], 40)
+    later = batch.later
+    assert later.segment.tolist() == [[1, 1, 1, 1, 2], [0, 0, 0, 0, 0]]
+    assert later.before.tolist() == [[2, 3, 4, 5, 2], [0] * 5]
+    assert later.query.max() == 4
+    assert (np.diff(later.query) >= 0).all()
+    assert denoising([[made(VISITS)]], 40).later is None

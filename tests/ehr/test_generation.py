@@ -47,7 +47,7 @@ def recomputed(model, given, found, number):
         *((there + 1).astype(np.int32), asked_at, nothing, np.arange(len(steps)), nothing, nothing.astype(np.float32))
     )
     with torch.no_grad():
-        answer, _, table = model.pretrain(tensors(denoising([[(read, asked)]], len(token))))
+        answer, _, table, _ = model.pretrain(tensors(denoising([[(read, asked)]], len(token))))
         output, bias = model.law(table)
         return answer @ output.T + bias
 

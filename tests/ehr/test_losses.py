@@ -90,3 +90,55 @@ def test_masked_bce_by_hand_and_without_gradient_of_what_is_missing():
 def test_masked_bce_of_nothing_is_zero():
     total, count = losses.masked_bce(torch.zeros(0, 2, 1), torch.zeros(0, 2, 1))
     assert (total.item(), count.item()) == (0, 0)
+
+
+def asl_by_loops(query, table, bias, owner, target, weight):
+    logit = (query @ table.T + bias).double()
+    total = 0.0
+    for n in range(len(query)):
+        own = [(int(target[m]), float(weight[m])) for m in range(len(target)) if owner[m] == n]
+        mass, codes = sum(w for _, w in own), {code for code, _ in own}
+        total -= sum(w * math.log(torch.sigmoid(logit[n, code])) for code, w in own) / mass
+        for code in set(range(len(table))) - codes:
+            shifted = max(0.0, float(torch.sigmoid(logit[n, code])) - 0.05)
+            total -= shifted**4 * math.log(1 - shifted) / len(own)
+    return total
+
+
+def distinct_targets(seed=0):
+    query, table, bias, owner, target, weight = parts(seed)
+    pairs = {(int(o), int(t)): float(w) for o, t, w in zip(owner, target, weight, strict=True)}
+    order = sorted(pairs)
+    return (
+        query,
+        table,
+        bias,
+        *(torch.tensor(part) for part in zip(*order, strict=True)),
+        torch.tensor([pairs[p] for p in order]),
+    )
+
+
+def test_set_asl_is_the_sum_over_all_codes():
+    query, table, bias, owner, target, weight = distinct_targets()
+    everything = torch.randperm(len(table), generator=torch.Generator().manual_seed(0))
+    found = losses.set_asl(query, table, bias, target_query=owner, target=target, weight=weight, drawn=everything)
+    assert found.item() == pytest.approx(asl_by_loops(query, table, bias, owner, target, weight), rel=1e-5)
+
+
+def test_set_asl_of_drawn_codes_is_unbiased():
+    query, table, bias, owner, target, weight = distinct_targets(3)
+    how = {"target_query": owner, "target": target, "weight": weight}
+    whole = losses.set_asl(query, table, bias, **how, drawn=torch.arange(len(table)))
+    draw = torch.Generator().manual_seed(0)
+    some = [
+        losses.set_asl(query, table, bias, **how, drawn=torch.randperm(len(table), generator=draw)[:4])
+        for _ in range(400)
+    ]
+    spread = torch.stack(some).std() / 20
+    assert abs(torch.stack(some).mean() - whole) < 4 * spread
+
+
+def test_values_are_the_mean_of_each_query():
+    found = losses.value_error(torch.tensor([0.5, 0.1, 0.9]), torch.tensor([0.0, 0.1, 0.4]), torch.tensor([0, 0, 2]))
+    assert found.item() == pytest.approx(0.25 / 2 + 0.25)
+    assert losses.value_error(torch.zeros(0), torch.zeros(0), torch.zeros(0, dtype=torch.int64)).item() == 0

@@ -58,7 +58,9 @@ def sample(length, seed=0, subject=1):
 
 
 def tensors(batch):
-    return type(batch)(*(tensors(x) if isinstance(x, tuple) else torch.from_numpy(x) for x in batch))
+    if batch is None:
+        return None
+    return type(batch)(*(tensors(x) if x is None or isinstance(x, tuple) else torch.from_numpy(x) for x in batch))
 
 
 def answers(model, rows, width):

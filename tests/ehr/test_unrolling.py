@@ -118,7 +118,7 @@ def test_learning_brings_back_a_process():
         records = [steady(starts.uniform(5_000, 20_000), subject) for subject in range(8)]
         parts = [unroll(one, futures.rules(), seed=0, epoch=epoch, ordered=False) for one in records]
         content = tensors(denoising([[part] for part in parts], 19))
-        query, _, table = model.pretrain(content)
+        query, _, table, _ = model.pretrain(content)
         number = torch.cumsum((content.query_segment > 0).flatten(), dim=0) - 1
         output, bias = model.law(table)
         loss = losses.set_ce(

@@ -192,3 +192,16 @@ def test_generating_objectives_need_visit_causal_attention(chain, tmp_path):
     found = command(*pretrain(chain, tmp_path / "run", *more))
     assert found.returncode == 2
     assert "visit_causal" in found.stderr
+
+
+def test_every_objective_trains_beside_what_is_asked_too(chain, tmp_path):
+    more = ("--no-estimate", "--model.objective", "set_asl", "--model.auxiliary.hazards", 1, "--model.auxiliary.values")
+    assert cli.main(pretrain(chain, tmp_path / "run", *more, 1)) == 0
+    network = load_network(tmp_path / "run")
+    assert network.config.asks == ["hazards", "values"]
+    assert not torch.equal(network.hazards.query, torch.zeros_like(network.hazards.query))
+    vocabulary = open_cohort(chain.cohort).vocabulary
+    assert np.array_equal(network.values.level.numpy(), vocabulary.levels(), equal_nan=True)
+    found = command(*pretrain(chain, tmp_path / "other", *more, 1, "--model.objective", "permuted_ce"))
+    assert found.returncode == 2
+    assert "model.auxiliary asks for hazards and values" in found.stderr

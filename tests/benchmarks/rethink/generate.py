@@ -25,7 +25,7 @@ from ehr.vocabulary import MASK
 from tests.benchmarks.harness import Figure, in_turn, ratio_of
 
 COMMAND = "python -m tests.benchmarks.rethink.generate"
-SEED, CODES, PROMPT, TOKENS = 0, 2_000, 256, 64
+SEED, CODES, PROMPT, TOKENS = 0, 2_000, 256, 32
 SHAPE = {"width": 128, "heads": 4, "encoder_layers": 4, "decoder_layers": 2, "dropout": 0.0}
 
 
@@ -84,7 +84,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patients", type=int, default=4)
     parser.add_argument("--samples", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     torch.set_num_threads(1)
     network = ours()
@@ -113,7 +113,7 @@ def main() -> int:
         )  # fmt: skip
         return len(rows) if rows.shape[1] == PROMPT + tokens else 0
 
-    large, small = (given.patients, given.samples, TOKENS), (1, 8, 16)
+    large, small = (given.patients, given.samples, TOKENS), (1, given.samples, TOKENS)
     for work in (shared, generated):
         work(1, 2, 4)
     found = in_turn(

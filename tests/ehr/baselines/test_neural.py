@@ -41,7 +41,7 @@ def empty():
     )
 
 
-def examples(number=96):
+def examples(number=128):
     """Return samples whose first outcome is that code 3 stands there, the second never known for half of them."""
     draw = np.random.default_rng(5)
     samples = [sample(int(draw.integers(4, TOKENS)), 9, subject) for subject in range(number)]
@@ -88,10 +88,10 @@ def test_pretraining_asks_for_what_it_hides(name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_learning_separates_what_can_be_separated(name):
     given = examples()
-    schedule = Schedule(pretraining_epochs=1, epochs=9, rows=12, learning_rate=1e-2, tokens=TOKENS)
+    schedule = Schedule(pretraining_epochs=1, epochs=12, rows=16, learning_rate=1e-2, tokens=TOKENS)
     learner = Learner(RECIPES[name], schedule).fit(given, given, given.samples[:32], codes=CODES)
     logit = learner.predict(given.samples)
-    assert logit.shape == (96, 2, 1)
+    assert logit.shape == (128, 2, 1)
     positive = given.label[:, 0, 0] == 1
     pairs = logit[positive, 0, 0][:, None] - logit[~positive, 0, 0]
     assert (np.sign(pairs) + 1).mean() / 2 > 0.8
