@@ -8,7 +8,7 @@ import sys
 from tests.benchmarks.harness import ROOT
 
 TOPICS = {
-    "main": ("prepare", "quality", "packing", "demo", "scoring", "exporting"),
+    "main": ("prepare", "quality", "packing", "published", "demo", "scoring", "exporting"),
     "compress": (
         "compress.sparsegpt",
         "compress.quality",
@@ -33,7 +33,7 @@ TOPICS = {
         "robust.cost",
         "robust.trades",
     ),
-    "rethink": ("rethink.strategyqa", "rethink.infotabs", "rethink.neighbours"),
+    "rethink": ("rethink.strategyqa", "rethink.infotabs", "rethink.neighbours", "rethink.generate"),
     "learning": ("learning", "learning.simulating"),
     "scale": (
         "scale.ddp",

@@ -141,8 +141,8 @@ def main() -> int:
             name=f"rethink.generate.{name}", value=ratio.value, unit="ratio", command=COMMAND, rival=told,
             rival_value=float(np.mean(found[theirs])), ratio=ratio.value, lower=ratio.lower, upper=ratio.upper,
             count=patients * samples, seeds=(SEED,),
-            note=f"futures/s {np.mean(found[mine]):.3g} over {np.mean(found[theirs]):.3g}; {patients} prompts of {PROMPT} "
-            f"tokens, {samples} futures each of {tokens}; {sizes}; one thread",
+            note=f"futures/s {np.mean(found[mine]):.3g} over {np.mean(found[theirs]):.3g}; {patients} prompts of "
+            f"{PROMPT} tokens, {samples} futures each of {tokens}; {sizes}; one thread",
         ).write()  # fmt: skip
     return 0
 
