@@ -67,7 +67,7 @@ class AnamnesisForCausalLM(Anamnesis, GenerationMixin):
         """
         rules = [*(kwargs.pop("logits_processor", None) or []), Rules(self, kwargs.get("visit"))]
         kwargs.setdefault("eos_token_id", (self.get_buffer("grammar")[0] == ENDS).nonzero()[:, 0].tolist() or None)
-        return super().generate(*args, logits_processor=LogitsProcessorList(rules), **kwargs)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        return super().generate(*args, logits_processor=LogitsProcessorList(rules), **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
 
     def forward(
         self,

@@ -230,8 +230,8 @@ class Drawing:
             order[row, :count] = np.where(prompt.visit > 0, np.arange(1, count + 1), 0)
         anchor = torch.tensor([[prompt.query_age_days] for prompt in prompts], dtype=torch.float32)
         device = table.device
-        arrays = (torch.from_numpy(part).to(device) for part in (token, order, age))
-        prefix = read(network, table, *arrays, anchor.to(device))
+        tokens, orders, ages = (torch.from_numpy(part).to(device) for part in (token, order, age))
+        prefix = read(network, table, tokens, orders, ages, anchor.to(device))
         # Padding stands behind the record: the last dated age is that of the last column.
         self.decoder = Decoder(network, table, prefix, samples)
         self.state = State(self.rules, prompts, samples)
@@ -327,4 +327,4 @@ def in_order(steps: Sequence[Futures], ended: Ints, outcomes: int) -> Futures:
         return Futures(empty, empty, none, empty, empty, none, np.zeros((0, outcomes), np.float32), ended)
     parts = [np.concatenate(part) for part in zip(*(step[:-1] for step in steps), strict=True)]
     place = np.argsort(parts[0], kind="stable")
-    return Futures(*(part[place] for part in parts), ended)
+    return Futures(*(part[place] for part in parts), ended=ended)

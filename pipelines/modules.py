@@ -204,16 +204,13 @@ class Pretraining(Training):
         # Queries that are padding carry no targets; the others are numbered anew.
         number = torch.cumsum((content.query_segment > 0).flatten(), dim=0) - 1
         asked = number[content.target_query]
-        targets = {"target_query": asked, "target": content.target, "weight": content.weight}
+        target, weight = content.target, content.weight
         if self.objective == "set_asl":
-            drawn = (
-                torch.randperm(len(table), device=table.device)[:NEGATIVES]
-                if self.training
-                else torch.arange(len(table))
-            )
-            code = losses.set_asl(query, table, bias, **targets, drawn=drawn.to(table.device))
+            # All of them where nothing is learnt from it, so that the tuning loss hangs on no draw.
+            drawn = torch.randperm(len(table), device=table.device)[: NEGATIVES if self.training else None]
+            code = losses.set_asl(query, table, bias, target_query=asked, target=target, weight=weight, drawn=drawn)
         else:
-            code = losses.set_ce(query, table, bias, **targets)
+            code = losses.set_ce(query, table, bias, target_query=asked, target=target, weight=weight)
         if self.objective not in GENERATING:
             code = code + self.size_weight * losses.poisson_nll(log_size, asked)
         if self.auxiliary.values:

@@ -94,7 +94,7 @@ class PublishedNetwork(Network):
         )
         self.bart = BartForConditionalGeneration(config)
         self.dates = nn.Embedding(DATES, settings.width)
-        nn.init.normal_(self.dates.weight, std=config.init_std)
+        nn.init.normal_(self.dates.weight, std=0.02)
         self.head = nn.Linear(settings.width, slots)
 
     def encode(self, batch: Padded, token: Tensor) -> Tensor:
@@ -123,6 +123,7 @@ class PublishedNetwork(Network):
         encoded = self.encode(batch, torch.where(hidden, MASK, batch.token))
         if not self.settings.decoder:
             table = self.bart.get_input_embeddings().weight
+            assert isinstance(table, Tensor)
             logits = functional.linear(encoded[hidden], table)
             return functional.cross_entropy(logits, batch.token[hidden], reduction="sum"), hidden.sum().float()
         return self.written(batch, encoded, self.listed(batch.token, hidden, LONGEST))
@@ -188,7 +189,7 @@ class PublishedNetwork(Network):
         first = self.bart(encoder_outputs=outputs, decoder_input_ids=start, **state).logits[:, 0]
         probability = torch.softmax(first.float(), dim=-1)[:, self.end + 1 :]
         beams = self.settings.beams
-        found = self.bart.generate(  # pyright: ignore[reportCallIssue]
+        found = self.bart.generate(  # pyright: ignore[reportAttributeAccessIssue]
             encoder_outputs=BaseModelOutput(last_hidden_state=encoded.clone()),  # pyright: ignore[reportArgumentType]
             **state,
             num_beams=beams,
