@@ -111,11 +111,15 @@ def neural(cohort: Cohort, asked: Questions, job: Job) -> Floats:
 
 
 def ours(cohort: Cohort, asked: Questions, job: Job) -> Floats:
-    """Answer by the exported network, pretrained and fine-tuned by the verbs; the arm `scratch` is not pretrained."""
+    """Answer by the network, pretrained and fine-tuned by the verbs; the arm `scratch` is not pretrained.
+
+    With all labels the exported file answers; with fewer, where our two arms are compared alone, the run itself.
+    """
     tuned = finetuned(cohort, job)
     release = job.runs / f"{job.name}-release"
-    call(["export", tuned, release, "--cohort", cohort.path], release)
-    model = open_model(release)
+    if job.labelled == 100:
+        call(["export", tuned, release, "--cohort", cohort.path], release)
+    model = open_model(release if job.labelled == 100 else tuned)
     logit = ask(model, cohort, asked, "predicting, samples").logit
     return placed(calibration.apply(model.calibration, logit), matches(cohort), asked)
 
