@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -78,8 +78,8 @@ class Clean:
 class AdversarialTraining:
     """The plain loss of attacked inputs (PGD-AT; Madry et al. 2018)."""
 
-    attack: Attack = field(default_factory=lambda: training_attack("cross_entropy"))
-    """What moves the inputs of a step."""
+    attack: Attack | None = None
+    """What moves the inputs of a step; ten steps up the loss where None."""
 
     def loss(
         self,
@@ -94,8 +94,9 @@ class AdversarialTraining:
         module: nn.Module | None = None,
     ) -> Tensor:
         """Return plain(f(x'))."""
+        attack = self.attack or training_attack("cross_entropy")
         with held(module):
-            moved = self.attack.perturb(forward, x, target, threat=threat, examples=examples, draws=draws)
+            moved = attack.perturb(forward, x, target, threat=threat, examples=examples, draws=draws)
         return plain(forward(attached(x, moved)))
 
 
@@ -105,8 +106,8 @@ class Trades:
 
     beta: float = 6.0
     """Weight of the divergence, 0 or more; 1 for records, where 6 costs too much precision."""
-    attack: Attack = field(default_factory=lambda: training_attack("divergence"))
-    """What moves the inputs of a step; it raises the divergence, so that it needs no labels."""
+    attack: Attack | None = None
+    """What moves the inputs of a step; ten steps up the divergence, without labels, where None."""
 
     def __post_init__(self) -> None:
         """Refuse settings outside their range."""
@@ -130,7 +131,8 @@ class Trades:
             clean = forward(x)
         if self.beta == 0:
             return plain(clean)
-        moved = drawn_away(self.attack, forward, x, target, clean, (threat, examples, draws, module))
+        attack = self.attack or training_attack("divergence")
+        moved = drawn_away(attack, forward, x, target, clean, (threat, examples, draws, module))
         divergence = target.head.divergence(clean, forward(attached(x, moved)), target.label)
         return plain(clean) + self.beta * mean_over(divergence, target)
 
@@ -141,8 +143,8 @@ class SmoothKL:
 
     beta: float = 1.0
     """Weight of the divergences, 0 or more."""
-    attack: Attack = field(default_factory=lambda: training_attack("divergence", steps=1))
-    """What moves the inputs of a step."""
+    attack: Attack | None = None
+    """What moves the inputs of a step; one step up the divergence where None."""
 
     def loss(
         self,
@@ -158,7 +160,8 @@ class SmoothKL:
     ) -> Tensor:
         """Return plain(f(x)) + beta mean (KL(f(x) || f(x')) + KL(f(x') || f(x)))."""
         clean = forward(x)
-        moved = drawn_away(self.attack, forward, x, target, clean, (threat, examples, draws, module))
+        attack = self.attack or training_attack("divergence", steps=1)
+        moved = drawn_away(attack, forward, x, target, clean, (threat, examples, draws, module))
         other, (head, label) = forward(attached(x, moved)), target[:2]
         both = head.divergence(clean, other, label) + head.divergence(other, clean, label)
         return plain(clean) + self.beta * mean_over(both, target)

@@ -69,7 +69,7 @@ class EmbeddingTraining:
 
     def __init__(
         self,
-        objective: Objective = Trades(beta=1.0, attack=training_attack("divergence", 3)),  # noqa: B008  frozen
+        objective: Objective | None = None,
         threat: Threat = Threat(norm="l2_token", epsilon=0.1),  # noqa: B008  frozen
         *,
         relative: bool = True,
@@ -77,11 +77,12 @@ class EmbeddingTraining:
         """Set up.
 
         Args:
-            objective: by class_path, of robust.objectives.
+            objective: by class_path, of robust.objectives; TRADES with beta 1 and three steps where None.
             threat: how far embeddings are moved.
             relative: the radius is a share of the median length of the batch's own embeddings that may be moved.
         """
-        self.objective, self.threat, self.relative = objective, threat, relative
+        self.objective: Objective = objective or Trades(beta=1.0, attack=training_attack("divergence", 3))
+        self.threat, self.relative = threat, relative
 
     def embedding_loss(
         self, forward: Callable[[Tensor], Tensor], embedded: Embeddings, loss: Callable[[Tensor], Tensor]

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -33,13 +33,16 @@ class EmbeddingObjective(Protocol):
     """What is minimised in place of the plain loss, such as adversarial training."""
 
     def embedding_loss(
-        self, forward: Callable[[Tensor], Tensor], embedded: Embedded, loss: Callable[[Tensor], Tensor]
+        self,
+        forward: Callable[[Tensor], Tensor],
+        embedded: Any,  # noqa: ANN401  an Embedded; robust, which knows no documents, has another name for it
+        loss: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """Return the loss of a batch.
 
         Args:
             forward: x -> logits f32 [P, T, C], through the reader.
-            embedded: the batch; x has the gradient of the embedding table.
+            embedded: the batch, an Embedded; x has the gradient of the embedding table.
             loss: logits -> the plain loss.
         """
         ...
