@@ -126,6 +126,11 @@ def test_the_verb(encoder_folder, tmp_path):
     words = ["entailment", "--pairs", tmp_path / "p.jsonl", "--encoder", encoder_folder, "--output", tmp_path / "head"]
     assert main([*map(str, words), "--epochs", "1"]) == 0
     assert json.loads((tmp_path / "head" / "manifest.json").read_text())["pairs"] == 300
+    quick = [*map(str, words[:-1]), str(tmp_path / "quick"), "--epochs", "1", "--no-embeddings"]
+    assert main(quick) == 0
+    made = open_entailment(tmp_path / "quick", SentenceEncoder(encoder_folder))
+    assert made.encoder is None
+    assert made.judge(premises[:4], hypotheses[:4]).shape == (4, 3)
     (tmp_path / "p.jsonl").write_text('{"premise": "a", "hypothesis": "b", "label": "maybe"}\n')
     with pytest.raises(ValueError, match="labels are unknown"):
         main([*map(str, words), "--overwrite"])
