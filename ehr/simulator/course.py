@@ -43,6 +43,18 @@ class People(NamedTuple):
     leave: Floats
     frailty: Floats
 
+    def take(self, rows: Ints | Bools) -> "People":
+        """Return the patients in some rows."""
+        return People(
+            self.subject[rows],
+            self.female[rows],
+            self.site[rows],
+            self.birth[rows],
+            self.entry[rows],
+            self.leave[rows],
+            self.frailty[rows],
+        )
+
 
 class Course(NamedTuple):
     """What happens to N patients: times in days since 1970, inf where it does not."""

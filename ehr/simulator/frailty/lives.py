@@ -48,7 +48,7 @@ def chosen(weight: Floats, draw: np.random.Generator) -> Ints:
 def lived(who: People, state: State, month: int, active: Bools, draw: np.random.Generator) -> tuple[State, Seen]:
     """Live one month; those not active stay as they are."""
     rows = np.flatnonzero(active)
-    some = People(*(part[rows] for part in who))
+    some = who.take(rows)
     level, begin = state.level[rows], law.edge(month)
     own = np.arange(len(rows))
     end = begin + draw.exponential(size=len(rows)) / law.death_rate(some, month)[own, level] * MONTH
@@ -76,7 +76,7 @@ def looked(
     """Draw what visits bring, and return them with the days of diagnoses after them, [N, DISEASES]."""
     inpatient = draw.random(len(at)) < ADMISSION[level]
     numbers = np.arange(len(DISEASES))
-    some = People(*(part[at] for part in who))
+    some = who.take(at)
     rate = law.diagnosing(some, month, numbers)[np.arange(len(at))[:, None], numbers, level[:, None]]
     hit = (draw.random(rate.shape) < -np.expm1(-rate)) & np.isinf(diagnosis[at])
     first = diagnosis.copy()
@@ -109,11 +109,17 @@ def lives(seed: int, number: int) -> tuple[Lives, np.random.Generator]:
         begin = law.edge(month)
         new = who.entry == begin
         if new.any():
-            state.level[new] = chosen(law.start(People(*(part[new] for part in who)), month), draw)
+            state.level[new] = chosen(law.start(who.take(new), month), draw)
         excitement[month - FIRST_MONTH] = state.excited
         active = (who.entry <= begin) & (who.leave > begin) & (state.death > begin)
         if active.any():
             state, seen = lived(who, state, month, active, draw)
             parts.append(seen)
-    seen = Seen(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    seen = Seen(
+        np.concatenate([part.patient for part in parts]),
+        np.concatenate([part.day for part in parts]),
+        np.concatenate([part.level for part in parts]),
+        np.concatenate([part.inpatient for part in parts]),
+        np.concatenate([part.found for part in parts]),
+    )
     return Lives(who, seen, state.diagnosis, state.death, excitement), draw

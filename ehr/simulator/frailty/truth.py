@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ehr.simulator.course import Floats, Ints, People
+from ehr.simulator.course import Bools, Floats, Ints, People
 from ehr.simulator.frailty import law
 from ehr.simulator.frailty.law import (
     ADMISSION,
@@ -44,6 +44,10 @@ class Belief(NamedTuple):
     level: Floats
     excited: Ints
 
+    def take(self, rows: Bools | slice) -> "Belief":
+        """Return the patients in some rows."""
+        return Belief(self.patient[rows], self.level[rows], self.excited[rows])
+
 
 def visit_evidence(lives: Lives, traces: Traces) -> Floats:
     """Return the log-likelihood of what each visit brought, by level, [V, LEVELS]."""
@@ -58,7 +62,7 @@ def visit_evidence(lives: Lives, traces: Traces) -> Floats:
     month = np.floor((seen.day - INDEX_DAY) / MONTH).astype(np.int64)
     for own in np.unique(month):
         rows = np.flatnonzero(month == own)
-        who = People(*(part[seen.patient[rows]] for part in lives.people))
+        who = lives.people.take(seen.patient[rows])
         rate = law.diagnosing(who, int(own), numbers)
         unknown = lives.diagnosis[seen.patient[rows]] >= seen.day[rows, None]
         found[rows] -= (unknown[:, None, :] @ rate)[:, 0]
@@ -78,12 +82,12 @@ def filtered(lives: Lives, traces: Traces) -> Belief:
     row_of[patient] = np.arange(len(patient))
     evidence = visit_evidence(lives, traces)
     month = np.floor((seen.day - INDEX_DAY) / MONTH).astype(np.int64)
-    who = People(*(part[patient] for part in people))
+    who = people.take(patient)
     belief = np.full((len(patient), LEVELS), 1.0 / LEVELS)
     for at in range(FIRST_MONTH, 0):
         new = who.entry == law.edge(at)
         if new.any():
-            belief[new] = law.start(People(*(part[new] for part in who)), at)
+            belief[new] = law.start(who.take(new), at)
         here = np.flatnonzero((month == at) & (row_of[seen.patient] >= 0))
         row = row_of[seen.patient[here]]
         log = np.zeros((len(patient), LEVELS))
@@ -123,7 +127,7 @@ class Month(NamedTuple):
 
 def months(people: People, belief: Belief, days: float) -> list[Month]:
     """Return the months up to so many days after INDEX_DAY."""
-    who = People(*(part[belief.patient] for part in people))
+    who = people.take(belief.patient)
     tables = [np.stack([np.diagonal(table, shift) for table in DRIFT]).astype(np.float32) for shift in (0, 1, -1)]
     found: list[Month] = []
     for number in range(int(np.ceil(days / MONTH))):
@@ -219,7 +223,7 @@ def truth(lives: Lives, traces: Traces) -> pl.DataFrame:
     for number, disease in enumerate(DISEASES):
         free = np.isinf(lives.diagnosis[belief.patient, number]) | (lives.diagnosis[belief.patient, number] > INDEX_DAY)
         event, _ = ahead(held, belief, number, days)
-        some = Belief(*(part[free] for part in belief))
+        some = belief.take(free)
         found.append(table(lives, some, disease.name, HORIZONS_DAYS, windows(event[free])))
     _, living = ahead(held, belief, None, days)
     found.append(table(lives, belief, DEATH, HORIZONS_DAYS, windows(1 - living)))

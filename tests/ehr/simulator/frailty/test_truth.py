@@ -7,11 +7,10 @@ import polars as pl
 import pytest
 
 from ehr.outcomes.labels import label
-from ehr.simulator.course import People
 from ehr.simulator.frailty import law, traces
 from ehr.simulator.frailty.law import DISEASES, LEVELS, MONTH
 from ehr.simulator.frailty.lives import State, chosen, lived, lives
-from ehr.simulator.frailty.truth import Belief, ahead, filtered, months, moved, truth
+from ehr.simulator.frailty.truth import ahead, filtered, months, moved, truth
 from ehr.simulator.records import microseconds
 from ehr.simulator.truth import INDEX_DAY, TRUTH
 from tests.ehr.simulator.realised import KEYS, errors, registry
@@ -65,7 +64,7 @@ def test_risks_are_those_of_continuations(drawn, row):
     patient = int(belief.patient[row])
     draw = np.random.default_rng(row)
     one = np.full(CONTINUATIONS, patient)
-    who = People(*(part[one] for part in block.people))
+    who = block.people.take(one)
     level = chosen(np.repeat(belief.level[[row]], CONTINUATIONS, axis=0), draw)
     none = np.full((CONTINUATIONS, len(DISEASES)), np.inf)
     state = State(level, np.full(CONTINUATIONS, belief.excited[row]), none, np.full(CONTINUATIONS, np.inf))
@@ -73,7 +72,7 @@ def test_risks_are_those_of_continuations(drawn, row):
     for month in range(38):
         state, seen = lived(who, state, month, state.death > law.edge(month), draw)
         np.minimum.at(admitted, seen.patient[seen.inpatient], seen.day[seen.inpatient])
-    some = Belief(*(part[row : row + 1] for part in belief))
+    some = belief.take(slice(row, row + 1))
     held = months(block.people, some, DAYS[-1])
     when = np.column_stack([state.diagnosis, admitted])
     for number in range(len(DISEASES) + 1):
