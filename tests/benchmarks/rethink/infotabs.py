@@ -38,14 +38,15 @@ def interval(value: np.ndarray, tables: list[str]) -> tuple[float, float, float]
     return 100 * float(value.mean()), 100 * lower, 100 * upper
 
 
-def judged(made: head.PairHead, premises: list[str], steps: list[Step]) -> Support:
-    """Return what the head with the table says of steps; nothing is embedded, so M is 0 and f1 is E less C."""
-    found = head.AlignmentHead(made, None, hypothesis_only=False).judge(premises, [step.text for step in steps])
+def judged(made: head.PairHead, premises: list[str], hypotheses: list[str], paths: list[Path]) -> Support:
+    """Return what the head with the table says of paths' steps; nothing is embedded, so M is 0 and f1 is E less C."""
+    found = head.AlignmentHead(made, None, hypothesis_only=False).judge(premises, hypotheses)
+    found = found[[int(path.question_id) for path in paths]]
     # What entails a statement contradicts its denial, and the other way round.
-    denied = np.array([step.kind == DENIAL for step in steps])
-    nothing = np.zeros(len(steps), dtype=np.float32)
+    denied = np.array([path.steps[0].kind == DENIAL for path in paths])
+    nothing = np.zeros(len(paths), dtype=np.float32)
     sides = np.where(denied, found[:, 2], found[:, 0]), np.where(denied, found[:, 0], found[:, 2])
-    return Support(nothing, *sides, np.zeros(len(steps), dtype=np.int64), np.zeros(len(steps), dtype=np.int32))
+    return Support(nothing, *sides, np.zeros(len(paths), dtype=np.int64), np.zeros(len(paths), dtype=np.int32))
 
 
 def rethinking(pairs, said: dict[str, str], blind, made: head.PairHead) -> None:
@@ -64,13 +65,11 @@ def rethinking(pairs, said: dict[str, str], blind, made: head.PairHead) -> None:
             paths.append(Path(str(at), f"{number}", f"head {number}", (step,), "yes" if yes else "no"))
     names = sorted({pair.table_id for pair in kept})
     other = dict(zip(names, (names[at] for at in another(len(names), 0).tolist()), strict=True))
-    steps = [path.steps[0] for path in paths]
-    owner = [kept[int(path.question_id)].table_id for path in paths]
     supports = {
-        name: divide(judged(made, premises, steps), [1] * len(paths))
+        name: divide(judged(made, premises, given[1], paths), [1] * len(paths))
         for name, premises in (
-            ("the table", [said[table] for table in owner]),
-            ("another table", [said[other[table]] for table in owner]),
+            ("the table", given[0]),
+            ("another table", [said[other[pair.table_id]] for pair in kept]),
         )
     }
     held = poll(paths, [str(at) for at in range(len(kept))], ("yes", "no"))
