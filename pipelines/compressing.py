@@ -133,7 +133,7 @@ class Compressing(Finetuning):
     def take(self, network: Anamnesis, made: Trained) -> None:
         """Take a copy of a fine-tuned network to train, and the network as the teacher."""
         self.made, self.adapter = made, Adapter()
-        self.network = copy.deepcopy(network)
+        self.network = copy.deepcopy(network).train()
         alone(self.network)
         for part in self.network.modules():
             if isinstance(part, nn.Dropout):
