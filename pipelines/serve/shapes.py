@@ -15,7 +15,8 @@ MIXING = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul"})
 SEED = 7
 CALL_POSITIONS = 1024
 """Positions of one call, at most, where rows can be divided. What a layer hands to the next then stays in a core's own
-cache: more cost a tenth more a position, fewer cost more calls."""
+cache, and a large request is shared by all workers; fewer would cost more calls. `python -m
+tests.benchmarks.scale.positions` measures it."""
 
 
 def full(length: int) -> int:

@@ -42,6 +42,7 @@ TOPICS = {
         "scale.prepare",
         "scale.fuzz",
         "scale.serving",
+        "scale.positions",
         "scale.monitoring",
         "scale.labelled",
     ),
