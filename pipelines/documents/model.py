@@ -284,7 +284,8 @@ def new_encoder(source: Path | None, config: dict[str, Any] | None, vocabulary: 
         raise ValueError(f"data.window.length is {length}; this encoder takes {most} positions: lower it")
     if config_made.vocab_size < vocabulary:
         raise ValueError(f"the tokenizer has {vocabulary:,} ids, the encoder {config_made.vocab_size:,}; take its own")
-    return made.float()
+    # What is read from a folder comes without dropout.
+    return made.float().train()
 
 
 def save(reader: DocumentReader, folder: Path) -> None:
