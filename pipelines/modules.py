@@ -23,6 +23,7 @@ from ehr.unrolling import GENERATING
 from ehr.vocabulary import MASK, Vocabulary
 from pipelines.acceleration import compile_blocks
 from pipelines.data import Answered, Step
+from pipelines.hardening import EmbeddingObjective, hardened
 from pipelines.optimizer import Optimizer, weights
 from pipelines.samples import Questions, counts
 from pipelines.sharding import Sharded, shard
@@ -258,6 +259,7 @@ class Finetuning(Training):
         dropout: float | None = None,
         *,
         summary: bool = False,
+        objective: EmbeddingObjective | None = None,
         compile: bool = False,
         activation_checkpointing: bool = False,
     ) -> None:
@@ -268,11 +270,12 @@ class Finetuning(Training):
             network: size and shape where training starts from scratch (without --pretrained).
             dropout: in place of the pretrained network's.
             summary: tell outcomes counts, last values and times since last beside the record.
+            objective: by class_path, in place of the plain loss: hardened training over moved embeddings.
             compile: compile the blocks (torch.compile).
             activation_checkpointing: make what blocks hold again for the gradient, instead of keeping it.
         """
         super().__init__(optimizer, compile=compile, activation_checkpointing=activation_checkpointing)
-        self.shape, self.dropout, self.summary = network, dropout, summary
+        self.shape, self.dropout, self.summary, self.objective = network, dropout, summary, objective
         self.answers: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
 
     def build(self, network: Anamnesis, vocabulary: Vocabulary, registry: Registry, asked: Questions) -> None:
@@ -306,8 +309,20 @@ class Finetuning(Training):
                 if len(own):
                     self.network.heads.query[row] = table[torch.from_numpy(own)].mean(0)
 
+    def on_fit_start(self) -> None:
+        """Refuse what cannot be done together.
+
+        Raises:
+            ValueError: embeddings would be moved outside the calls in which divided weights come together.
+        """
+        if self.objective is not None and isinstance(self.trainer.strategy, Sharded):
+            raise ValueError("model.objective with trainer.strategy fsdp2: expected one of them; use ddp, or auto")
+
     def parts(self, content: Answered) -> tuple[Tensor, Tensor]:
         """Return the sum of losses over labels, and the number of labels."""
+        if self.objective is not None:
+            # The seed of this step's dropout.
+            return hardened(self.network, content, self.objective, torch.initial_seed())
         return losses.masked_bce(self.network.outcomes_at(content.batch, content.moments), content.label)
 
     def validation_step(self, batch: Step, batch_idx: int) -> None:  # noqa: ARG002  Lightning's signature
