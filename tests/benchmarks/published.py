@@ -5,6 +5,7 @@ thread, whole steps: making the batch, loss, gradient, clipping, optimizer.
 """
 
 import argparse
+import sys
 import time
 
 import numpy as np
@@ -60,7 +61,7 @@ def main() -> int:
     found = in_turn({"ours": ours, "published": theirs}, given.rounds)
     ratio = ratio_of(found["ours"], found["published"])
     Figure(
-        name="train.published_bart_ratio", value=ratio.value, unit="ratio", command=COMMAND,
+        name="train.published_bart_ratio", value=ratio.value, unit="ratio", command=" ".join([COMMAND, *sys.argv[1:]]),
         rival="the published recipe, reconstructed, batches of 32 padded to their longest",
         rival_value=float(np.mean(found["published"])), ratio=ratio.value, lower=ratio.lower, upper=ratio.upper,
         count=given.samples, seeds=(SEED,),
