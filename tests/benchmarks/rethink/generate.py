@@ -138,7 +138,8 @@ def main() -> int:
     ):
         ratio = ratio_of(found[mine], found[theirs])
         Figure(
-            name=f"rethink.generate.{name}", value=ratio.value, unit="ratio", command=" ".join([COMMAND, *sys.argv[1:]]), rival=told,
+            name=f"rethink.generate.{name}", value=ratio.value, unit="ratio", command=" ".join([COMMAND, *sys.argv[1:]]),
+            rival=told,
             rival_value=float(np.mean(found[theirs])), ratio=ratio.value, lower=ratio.lower, upper=ratio.upper,
             count=patients * samples, seeds=(SEED,),
             note=f"futures/s {np.mean(found[mine]):.3g} over {np.mean(found[theirs]):.3g}; {patients} prompts of "
