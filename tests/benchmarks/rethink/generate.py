@@ -138,7 +138,8 @@ def main() -> int:
     ):
         ratio = ratio_of(found[mine], found[theirs])
         Figure(
-            name=f"rethink.generate.{name}", value=ratio.value, unit="ratio", command=" ".join([COMMAND, *sys.argv[1:]]),
+            name=f"rethink.generate.{name}", value=ratio.value, unit="ratio",
+            command=" ".join([COMMAND, *sys.argv[1:]]),
             rival=told,
             rival_value=float(np.mean(found[theirs])), ratio=ratio.value, lower=ratio.lower, upper=ratio.upper,
             count=patients * samples, seeds=(SEED,),
