@@ -1,7 +1,7 @@
 """Weights as directions on the unit sphere, each row with a length of its own; ternary in the forward pass (torch).
 
 Our reconstruction from the abstracts of arXiv 2212.12653, 2212.12651 and 2212.12649, whose code and equations were not
-at hand: row i of a matrix is g_i v_i with |v_i| = 1, its ternary form g_i t / sqrt(k) with k entries of t that are not 0.
+at hand: row i of a matrix is g_i v_i with |v_i| = 1, its ternary form g_i t / sqrt(k), k entries of t being not 0.
 """
 
 from collections.abc import Iterator, Mapping
