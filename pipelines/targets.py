@@ -107,7 +107,7 @@ def smaller(model: onnx.ModelProto, network: Anamnesis, run: Path, plan: Plan) -
     claimed = claims(run / CLAIMED)
     for name, value in embeddings(network).items():
         table = value.detach().numpy()
-        if name in claimed and not np.array_equal(table, weights.get(name, table)):
+        if name in claimed and name in weights and not np.array_equal(table, weights[name]):
             # The file holds the table with ancestors added, of which nothing was said.
             hold(name, table, claimed.pop(name))
     exact = rewrite(
