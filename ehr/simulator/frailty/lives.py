@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ehr.simulator.course import BLOCK, Bools, Floats, Ints, People, generator, minute, people
+from ehr.simulator.course import BLOCK, Bools, Floats, Ints, People, minute, people
 from ehr.simulator.frailty import law
 from ehr.simulator.frailty.law import ADMISSION, DISEASES, DRIFT, EXCITES, FIRST_MONTH, LAST_MONTH, MONTH
 
@@ -96,9 +96,9 @@ def entered(number: int, draw: np.random.Generator) -> People:
 
 def lives(seed: int, number: int) -> tuple[Lives, np.random.Generator]:
     """Draw a block of patients, and return the generator for what is drawn after."""
-    draw = generator(seed, number)
-    # The first mechanism begins with the same draws; these must not be its patients.
-    draw = np.random.Generator(draw.bit_generator.jumped())
+    # The first mechanism begins with the same key; these must not be its patients.
+    bits = np.random.Philox(key=np.array([seed, number], dtype=np.uint64)).jumped()
+    draw = np.random.Generator(bits)
     who = entered(number, draw)
     size = BLOCK
     none = np.full((size, len(DISEASES)), np.inf)

@@ -170,7 +170,8 @@ def ahead(held: list[Month], belief: Belief, number: int | None, days: tuple[flo
         total -= (ends * gone).sum((0, 1), dtype=np.float64)
         gone += 1
         mass *= gone
-        mass = drifted(stepped(mass, (month.visits - brings)[:, None] * MULTIPLIER), month)
+        quiet = np.asarray((month.visits - brings)[:, None] * MULTIPLIER, np.float32)
+        mass = drifted(stepped(mass, quiet), month)
     return event, living
 
 
