@@ -194,7 +194,14 @@ def fit(made: Trained, module: Compressing, data: FinetuningData, folder: Path) 
     folder.mkdir(parents=True, exist_ok=True)
     # Settings of the machine are Lightning's own: the processor that there is.
     limit: dict[str, Any] = {"max_epochs": made.epochs} if made.steps is None else {"max_steps": made.steps}
-    given = {**running.DEFAULTS, "max_epochs": -1, **limit, "logger": [], "accelerator": "auto", "devices": 1}
+    given: dict[str, Any] = {
+        **running.DEFAULTS,
+        "max_epochs": -1,
+        **limit,
+        "logger": [],
+        "accelerator": "auto",
+        "devices": 1,
+    }
     with running.quiet():
         trainer = lightning.Trainer(**given)
     settings = training.Settings(module, data, trainer, made.seed, "")
@@ -213,7 +220,8 @@ def report(made: Trained, layers: Mapping[str, nn.Module], ternary: set[str]) ->
         matrix = as_matrix(module)
         zeros, bits = int((matrix == 0).sum()), TERNARY_BITS if name in ternary else 32
         what = str(kind(module))
-        told.append(Layer(name, what, *matrix.shape, zeros, bits=bits))
+        rows, columns = matrix.shape
+        told.append(Layer(name, what, rows, columns, zeros, bits=bits))
     return CompressionReport("ternary" if ternary else "recoverable", made.told, tuple(told))
 
 

@@ -221,8 +221,8 @@ def held(model: nn.Module) -> Iterator[tuple[str, Held]]:
     """Yield the layers under training, by name."""
     for name, module in model.named_modules():
         parts: Any = getattr(module, "parametrizations", None)
-        if isinstance(parts, nn.ModuleDict) and "weight" in parts and isinstance(parts["weight"][0], Weights):
-            own: Any = parts["weight"]
+        own: Any = parts["weight"] if isinstance(parts, nn.ModuleDict) and "weight" in parts else None
+        if own is not None and isinstance(own[0], Weights):
             originals = (own.original0, own.original1) if hasattr(own, "original0") else (own.original,)
             yield name, Held(module, own[0], originals)
 

@@ -208,7 +208,7 @@ def prune(
         weight = as_matrix(module)
         mask = keep_in_rows(weight.abs(), weight.shape[1] - round(sparsity * weight.shape[1]))
         bias: Any = getattr(module, "bias", None)
-        allowed = [held for held in candidates if held != "bias" or bias is not None or new_biases]
+        allowed: list[Recovery] = [held for held in candidates if held != "bias" or bias is not None or new_biases]
         if not allowed:
             raise ValueError(f"layer {name}: has no bias; expected another recovery beside bias")
         made = recover(weight, mask, inputs[name], allowed)
@@ -216,6 +216,7 @@ def prune(
         if made.recovery == "bias":
             module.bias = nn.Parameter(made.bias if bias is None else bias + made.bias)
         zeros = int((made.weight == 0).sum())
-        kept = Layer(name, str(kind(module)), *weight.shape, zeros, held_out_error=made.error, recovery=made.recovery)
+        rows, columns = weight.shape
+        kept = Layer(name, str(kind(module)), rows, columns, zeros, held_out_error=made.error, recovery=made.recovery)
         told.append(kept)
     return CompressionReport("recoverable", {"sparsity": sparsity, "candidates": list(candidates)}, tuple(told))
