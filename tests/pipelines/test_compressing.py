@@ -186,7 +186,7 @@ def test_blocks_are_tapped_while_asked_for_alone():
     [
         (TERNARY, ("--method.init_args.steps", "0"), "steps"),
         (TERNARY, ("--method.init_args.dropout", "1"), "dropout is 1"),
-        (TERNARY, ("--method.init_args.layers", "[embeding]"), "nearest"),
+        (TERNARY, ("--method.init_args.layers", "[embedding_]"), "nearest"),
         (TERNARY, ("--method.init_args.schedule.init_args.drawing", "2"), "drawing is 2"),
         (TERNARY, ("--method.init_args.schedule.class_path", "nothing.Here"), "config.yaml"),
         (TERNARY, ("--method.init_args.distillation.hidden", "-1"), "expected 0 or more"),
