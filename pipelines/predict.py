@@ -29,7 +29,7 @@ def load_network(run: Path) -> Anamnesis:
         raise ValueError(f"{run}: holds no model; expected a run made by anamnesis pretrain or finetune")
     disable_progress_bar()
     try:
-        return Anamnesis.from_pretrained(folder, local_files_only=True).eval()
+        return Anamnesis.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
     except (OSError, RuntimeError, KeyError, TypeError) as error:
         raise ValueError(f"{folder}: not a whole model ({type(error).__name__}); train again, or copy again") from None
 

@@ -271,7 +271,7 @@ def new_encoder(source: Path | None, config: dict[str, Any] | None, vocabulary: 
         raise ValueError("model.encoder and model.encoder_config: expected one of the two")
     try:
         if source is not None:
-            made: Any = AutoModel.from_pretrained(str(source), local_files_only=True)
+            made: Any = AutoModel.from_pretrained(str(source), local_files_only=True, use_safetensors=True)
         else:
             given: dict[str, Any] = {"vocab_size": vocabulary, **(config or {})}
             made = AutoModel.from_config(AutoConfig.for_model(**given))

@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2Model
 
 from ehr import losses
 from ehr.baselines.neural.batches import Padded
-from ehr.baselines.neural.recipes import Network, Sizes
+from ehr.baselines.neural.recipes import Pretraining, Sizes
 from ehr.grammar import TIME_BINS, UPPER_DAYS
 
 
@@ -27,15 +27,13 @@ class Decoder:
     dropout: float = 0.1
     """Share of features dropped in training."""
 
-    def build(self, sizes: Sizes) -> Network:
+    def build(self, sizes: Sizes) -> Pretraining:
         """Make the network."""
         return DecoderNetwork(self, sizes)
 
 
-class DecoderNetwork(Network):
+class DecoderNetwork(Pretraining):
     """Codes with a time token before each visit's first, age in years by a learned map; logits from the last place."""
-
-    pretrains = True
 
     def __init__(self, settings: Decoder, sizes: Sizes) -> None:
         """Build with random weights."""

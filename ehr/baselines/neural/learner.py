@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ehr.baselines.neural.batches import Examples, Floats, Ints, Padded, shuffled
-from ehr.baselines.neural.recipes import Network, Recipe, Sizes
+from ehr.baselines.neural.recipes import Network, Pretraining, Recipe, Sizes
 from ehr.batches import generator
 from ehr.timelines import Sample
 
@@ -72,7 +72,7 @@ class Learner:
         torch.manual_seed(self.schedule.seed)
         _, outcomes, horizons = train.label.shape
         self.network = self.recipe.build(Sizes(codes, outcomes, horizons, self.schedule.tokens))
-        if self.network.pretrains and records and self.schedule.pretraining_epochs:
+        if isinstance(self.network, Pretraining) and records and self.schedule.pretraining_epochs:
             for _ in Epochs(self.network, self.schedule, records, None, self.schedule.pretraining_epochs):
                 pass
         best, kept = math.inf, None
@@ -156,6 +156,7 @@ class Epochs:
         """Learn one batch and return its loss."""
         batch = Padded.of([self.samples[i] for i in at])
         if self.label is None:
+            assert isinstance(self.network, Pretraining)
             noise = generator(self.schedule.seed, self.epoch, int(at[0])).random(batch.token.shape)
             total, count = self.network.pretraining_loss(batch, torch.from_numpy(noise).float())
         else:

@@ -9,7 +9,7 @@ from transformers import BertConfig, BertModel
 
 from ehr import losses
 from ehr.baselines.neural.batches import YEARS, Padded
-from ehr.baselines.neural.recipes import Network, Sizes
+from ehr.baselines.neural.recipes import Pretraining, Sizes
 from ehr.vocabulary import MASK
 
 
@@ -28,15 +28,13 @@ class Masked:
     rate: float = 0.15
     """Share of codes asked for in pretraining: of these 80 % become [MASK], 10 % a random code."""
 
-    def build(self, sizes: Sizes) -> Network:
+    def build(self, sizes: Sizes) -> Pretraining:
         """Make the network."""
         return MaskedNetwork(self, sizes)
 
 
-class MaskedNetwork(Network):
+class MaskedNetwork(Pretraining):
     """Token, position, age in years and the turn of visits (A, B, A, ...), as BEHRT adds them; [CLS] comes first."""
-
-    pretrains = True
 
     def __init__(self, settings: Masked, sizes: Sizes) -> None:
         """Build with random weights."""

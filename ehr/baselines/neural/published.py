@@ -17,7 +17,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from ehr import losses
 from ehr.baselines.neural.batches import Padded
-from ehr.baselines.neural.recipes import Network, Sizes
+from ehr.baselines.neural.recipes import Pretraining, Sizes
 from ehr.vocabulary import MASK
 
 DATES = 1_460
@@ -59,15 +59,13 @@ class Published:
         if self.masking not in MASKINGS:
             raise ValueError(f"masking is {self.masking}; expected one of {', '.join(MASKINGS)}")
 
-    def build(self, sizes: Sizes) -> Network:
+    def build(self, sizes: Sizes) -> Pretraining:
         """Make the network."""
         return PublishedNetwork(self, sizes)
 
 
-class PublishedNetwork(Network):
+class PublishedNetwork(Pretraining):
     """Ids: V codes, then begin, end, and one for each outcome and horizon."""
-
-    pretrains = True
 
     def __init__(self, settings: Published, sizes: Sizes) -> None:
         """Build with random weights."""

@@ -1,5 +1,6 @@
 """What a rival is to its learner: a recipe in settings, and the network that it makes (torch)."""
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -16,11 +17,22 @@ class Sizes(NamedTuple):
     tokens: int
 
 
-class Network(nn.Module):
-    """A rival's network; what it leaves out here it does not do."""
+class Network(nn.Module, ABC):
+    """A rival's network."""
 
-    pretrains = False
+    @abstractmethod
+    def outcome_loss(self, batch: Padded, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sum of losses over labels 0, 1 or NaN, f32 [B, K, H], and the number of labels."""
 
+    @abstractmethod
+    def outcomes(self, batch: Padded) -> Tensor:
+        """Return logits, f32 [B, K, H]."""
+
+
+class Pretraining(Network):
+    """A network that also learns from records without labels."""
+
+    @abstractmethod
     def pretraining_loss(self, batch: Padded, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sum of losses over what is asked of records, and the number of things asked.
 
@@ -28,15 +40,6 @@ class Network(nn.Module):
             batch: records.
             noise: uniform, f32 [B, T], for what is hidden.
         """
-        raise NotImplementedError
-
-    def outcome_loss(self, batch: Padded, label: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sum of losses over labels 0, 1 or NaN, f32 [B, K, H], and the number of labels."""
-        raise NotImplementedError
-
-    def outcomes(self, batch: Padded) -> Tensor:
-        """Return logits, f32 [B, K, H]."""
-        raise NotImplementedError
 
 
 class Recipe(Protocol):

@@ -45,7 +45,9 @@ class CausalLM:
             )
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-            self.model: Any = AutoModelForCausalLM.from_pretrained(directory, local_files_only=True).eval()
+            self.model: Any = AutoModelForCausalLM.from_pretrained(
+                directory, local_files_only=True, use_safetensors=True
+            ).eval()
         except (OSError, ValueError, KeyError) as error:
             line = " ".join(str(error).split())[:200]
             raise ValueError(f"{directory}: {line}; expected the directory of a causal language model") from None

@@ -61,7 +61,9 @@ class SequenceClassifier:
         """
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
-            model: Any = AutoModelForSequenceClassification.from_pretrained(str(directory), local_files_only=True)
+            model: Any = AutoModelForSequenceClassification.from_pretrained(
+                str(directory), local_files_only=True, use_safetensors=True
+            )
         except (OSError, ValueError, KeyError) as error:
             line = " ".join(str(error).split())[:200]
             raise ValueError(f"{directory}: {line}; expected the directory of a sequence classifier") from None

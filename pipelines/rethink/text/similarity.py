@@ -38,7 +38,9 @@ class SentenceEncoder:
             raise ValueError(f"{directory}: holds no config.json; expected the directory of a sentence encoder")
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
-            self.model: Any = AutoModel.from_pretrained(str(directory), local_files_only=True).eval().float()
+            self.model: Any = (
+                AutoModel.from_pretrained(str(directory), local_files_only=True, use_safetensors=True).eval().float()
+            )
         except (OSError, ValueError, KeyError) as error:
             line = " ".join(str(error).split())[:200]
             raise ValueError(f"{directory}: {line}; expected the directory of a sentence encoder") from None

@@ -4,13 +4,12 @@ The compressed file is that of `anamnesis export --target cpu`, with the table o
 """
 
 import argparse
-import subprocess
-from pathlib import Path
 
 import polars as pl
 
 from ehr.metrics.scores import MACRO
-from tests.benchmarks.compress.models import NAMES, RUNS, trained
+from tests.benchmarks.compress import quality
+from tests.benchmarks.compress.models import NAMES, RUNS, once, trained
 from tests.benchmarks.compress.quality import SEED, Compared, answered
 from tests.benchmarks.harness import ROOT, Figure, mean_of, verb
 
@@ -18,15 +17,12 @@ COMMAND = "python -m tests.benchmarks.compress.distilled"
 CONFIG = ROOT / "configs" / "compress" / "ternary.yaml"
 SHORTER = ("--method.init_args.steps", "40", "--method.init_args.tokens", "2048")
 """Few and small batches, so that a model takes a minute on one core."""
+HOW = (
+    "weights of blocks and table of codes -a, 0, a a row, 40 steps of 2,048 positions with the dense network as "
+    "teacher, exported with --target cpu --embeddings trits"
+)
 LEAST_POSITIVES = 50
 """Outcomes with fewer have slopes too noisy to compare."""
-
-
-def once(command: list[str], folder: Path) -> Path:
-    """Run a verb whose artefact is not there."""
-    if not (folder / "manifest.json").is_file():
-        subprocess.run(command, cwd=ROOT, check=True)
-    return folder
 
 
 def compared(name: str) -> Compared:
@@ -42,20 +38,7 @@ def compared(name: str) -> Compared:
 
 def write(name: str, found: Compared) -> None:
     """Write the figures of one model."""
-    macro = found.scores.filter(outcome=MACRO)
-    told = (
-        f"weights of blocks and table of codes -a, 0, a a row, 40 steps of 2,048 positions with the dense "
-        f"network as teacher, exported with --target cpu --embeddings trits; {found.told}"
-    )
-    for metric in ("auroc", "auprc"):
-        change = macro.filter(metric=f"{metric}_over_dense").row(0, named=True)
-        arms = {arm: macro.filter(model=arm, metric=metric)["value"].item() for arm in ("compressed", "dense")}
-        Figure(
-            name=f"compress.quality.{name}.ternary.{metric}_change", value=change["value"], lower=change["lower"],
-            upper=change["upper"], unit=metric.upper(), rival="the exported fp32 file", rival_value=0.0,
-            count=found.patients, seeds=(SEED,), command=COMMAND,
-            note=f"macro {arms['compressed']:.4f} against {arms['dense']:.4f}; {told}; paired resamples of patients",
-        ).write()  # fmt: skip
+    quality.write(name, "ternary", found, HOW, COMMAND)
     slope = found.scores.filter(
         (pl.col("metric") == "calibration_slope")
         & (pl.col("outcome") != MACRO)
@@ -69,7 +52,8 @@ def write(name: str, found: Compared) -> None:
         upper=change.upper, unit="calibration slope", rival="the exported fp32 file", rival_value=0.0,
         count=found.patients, seeds=(SEED,), command=COMMAND,
         note=f"mean over {len(pair)} outcomes and horizons of {LEAST_POSITIVES} positives or more, Student's "
-        f"interval over these: {pair['value'].mean():.3f} against {pair['value_dense'].mean():.3f}; {told}",
+        f"interval over these: {pair['value'].mean():.3f} against {pair['value_dense'].mean():.3f}; {HOW}; "
+        f"{found.told}",
     ).write()  # fmt: skip
 
 

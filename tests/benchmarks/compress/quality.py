@@ -20,6 +20,7 @@ from tests.benchmarks.compress.models import NAMES, RUNS, trained
 from tests.benchmarks.harness import ROOT, Figure, verb
 
 COMMAND = "python -m tests.benchmarks.compress.quality"
+HOW = "50 % of the weights in encoder and decoder blocks, without retraining, both files f32"
 METHODS = {"sparsegpt50": ROOT / "configs" / "compress" / "sparsegpt.yaml"}
 SPLIT, RESAMPLES, SEED = "held_out", 1000, 0
 
@@ -94,8 +95,8 @@ def scored(cohort: Cohort, asked: Questions, probability: Mapping[str, npt.NDArr
     return table(slots, list(probability))
 
 
-def write(name: str, method: str, found: Compared) -> None:
-    """Write the figures of one model and method."""
+def write(name: str, method: str, found: Compared, how: str, command: str = COMMAND) -> None:
+    """Write the figures of one model and method; `how` tells of the method in the note."""
     for metric in ("auroc", "auprc"):
         macro = found.scores.filter(outcome=MACRO)
         change = macro.filter(metric=f"{metric}_over_dense").row(0, named=True)
@@ -103,9 +104,9 @@ def write(name: str, method: str, found: Compared) -> None:
         Figure(
             name=f"compress.quality.{name}.{method}.{metric}_change", value=change["value"], lower=change["lower"],
             upper=change["upper"], unit=metric.upper(), rival="the exported fp32 file", rival_value=0.0,
-            count=found.patients, seeds=(SEED,), command=COMMAND,
-            note=f"macro {arms['compressed']:.4f} against {arms['dense']:.4f}; 50 % of the weights in encoder and "
-            f"decoder blocks, without retraining; {found.told}, both f32; paired resamples of patients",
+            count=found.patients, seeds=(SEED,), command=command,
+            note=f"macro {arms['compressed']:.4f} against {arms['dense']:.4f}; {how}; {found.told}; paired resamples "
+            "of patients",
         ).write()  # fmt: skip
 
 
@@ -124,7 +125,7 @@ def main() -> int:
                 parser.error(str(missing))
             print(f"note: {missing}")
             continue
-        write(name, given.method, found)
+        write(name, given.method, found, HOW)
     return 0
 
 

@@ -198,6 +198,11 @@ def test_an_encoder_that_does_not_fit_is_refused(tmp_path):
         new_encoder(None, None, 10, 32)
     with pytest.raises(ValueError, match="expected a Hugging Face encoder"):
         new_encoder(tmp_path, None, 10, 32)
+    made = new_encoder(None, {"model_type": "bert", "hidden_size": 12, "num_hidden_layers": 1}, 10, 32)
+    made.config.save_pretrained(tmp_path)
+    torch.save(made.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="safetensors"):
+        new_encoder(tmp_path, None, 10, 32)
     with pytest.raises(ValueError, match="takes 16 positions"):
         new_encoder(None, {"model_type": "bert", "max_position_embeddings": 16}, 10, 32)
 

@@ -1,9 +1,12 @@
 """Who finds facts: BM25 against its formula, embeddings against a full sort, nothing hidden ever found."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,3 +95,12 @@ def test_embeddings_do_not_hang_on_their_neighbours_in_a_batch(encoder_folder):
     assert one.encode([]).shape == (0, 16)
     with pytest.raises(ValueError, match=r"config\.json"):
         SentenceEncoder(encoder_folder / "nowhere")
+
+
+def test_weights_that_would_be_unpickled_are_refused(encoder_folder, tmp_path):
+    shutil.copytree(encoder_folder, tmp_path / "pickled")
+    weights = tmp_path / "pickled" / "model.safetensors"
+    torch.save(safetensors.torch.load_file(weights), weights.with_name("pytorch_model.bin"))
+    weights.unlink()
+    with pytest.raises(ValueError, match="safetensors"):
+        SentenceEncoder(tmp_path / "pickled")
