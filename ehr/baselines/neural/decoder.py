@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2Model
 
 from ehr import losses
 from ehr.baselines.neural.batches import Padded
-from ehr.baselines.neural.recipes import Pretraining, Sizes
+from ehr.baselines.neural.recipes import Network, Pretraining, Sizes
 from ehr.grammar import TIME_BINS, UPPER_DAYS
 
 
@@ -27,7 +27,7 @@ class Decoder:
     dropout: float = 0.1
     """Share of features dropped in training."""
 
-    def build(self, sizes: Sizes) -> Pretraining:
+    def build(self, sizes: Sizes) -> Network:
         """Make the network."""
         return DecoderNetwork(self, sizes)
 

@@ -9,7 +9,7 @@ from transformers import BertConfig, BertModel
 
 from ehr import losses
 from ehr.baselines.neural.batches import YEARS, Padded
-from ehr.baselines.neural.recipes import Pretraining, Sizes
+from ehr.baselines.neural.recipes import Network, Pretraining, Sizes
 from ehr.vocabulary import MASK
 
 
@@ -28,7 +28,7 @@ class Masked:
     rate: float = 0.15
     """Share of codes asked for in pretraining: of these 80 % become [MASK], 10 % a random code."""
 
-    def build(self, sizes: Sizes) -> Pretraining:
+    def build(self, sizes: Sizes) -> Network:
         """Make the network."""
         return MaskedNetwork(self, sizes)
 

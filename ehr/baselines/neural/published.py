@@ -17,7 +17,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from ehr import losses
 from ehr.baselines.neural.batches import Padded
-from ehr.baselines.neural.recipes import Pretraining, Sizes
+from ehr.baselines.neural.recipes import Network, Pretraining, Sizes
 from ehr.vocabulary import MASK
 
 DATES = 1_460
@@ -59,7 +59,7 @@ class Published:
         if self.masking not in MASKINGS:
             raise ValueError(f"masking is {self.masking}; expected one of {', '.join(MASKINGS)}")
 
-    def build(self, sizes: Sizes) -> Pretraining:
+    def build(self, sizes: Sizes) -> Network:
         """Make the network."""
         return PublishedNetwork(self, sizes)
 
