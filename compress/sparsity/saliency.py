@@ -2,9 +2,11 @@
 
 import math
 from fractions import Fraction
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def share_of(entries: int, sparsity: float) -> int:
@@ -45,6 +47,39 @@ def keep_in_rows(score: Tensor, kept: int) -> Tensor:
     order = torch.sort(score, dim=-1, stable=True).indices
     mask = torch.zeros_like(score, dtype=torch.bool)
     return mask.scatter(-1, order[..., score.shape[-1] - kept :], value=True)
+
+
+class Pairs(NamedTuple):
+    """All pairs of N scores: which come first and second, i64 [P], and what each score loses.
+
+    Score i loses `base[i] + (sign @ loses)[i]` of them, where `loses` is 1 where the first of a pair loses, f32 [P, R].
+    """
+
+    first: Tensor
+    second: Tensor
+    base: Tensor
+    sign: Tensor
+
+
+def pairs(count: int, device: torch.device) -> Pairs:
+    """Pair so many scores."""
+    first, second = torch.triu_indices(count, count, 1, device=device)
+    ahead, behind = (functional.one_hot(side, count).T.float() for side in (first, second))
+    return Pairs(first, second, behind.sum(1, keepdim=True), ahead - behind)
+
+
+def keep_in_columns(score: Tensor, kept: int, paired: Pairs) -> Tensor:
+    """Return what `keep_in_rows` does of the transpose, for few scores in many columns.
+
+    Each pair is compared once and one product counts losses: for 2:4 a quarter of the time of sorting.
+
+    Args:
+        score: [N, R].
+        kept: 0 to N.
+        paired: of N scores.
+    """
+    loses = (score[paired.second] >= score[paired.first]).float()  # of equal ones that which comes last stays
+    return torch.addmm(paired.base, paired.sign, loses) < kept
 
 
 def keep_in_groups(score: Tensor, kept: int, size: int) -> Tensor:

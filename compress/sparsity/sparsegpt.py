@@ -12,7 +12,7 @@ from torch import Tensor
 from compress.sparsity import grids
 from compress.sparsity.grids import Grid
 from compress.sparsity.hessians import Factor, Hessian, factor
-from compress.sparsity.saliency import keep, keep_in_groups, share_of
+from compress.sparsity.saliency import keep, keep_in_columns, pairs, share_of
 from compress.sparsity.settings import SparseGPT
 
 
@@ -105,7 +105,12 @@ def part(whole: Pruned, loss: Tensor, at: slice) -> Pruned:
 
 def factored(hessian: Hessian, settings: SparseGPT) -> Factor:
     """Return the factor of a layer's Hessian with the damping of the settings."""
-    return factor(hessian.everything().normalised(), damping=settings.damping, tries=settings.damping_tries)
+    return factor(
+        hessian.everything().normalised(),
+        damping=settings.damping,
+        tries=settings.damping_tries,
+        reference=settings.threshold == "reference",
+    )
 
 
 def fits(columns: int, settings: SparseGPT) -> None:
@@ -139,16 +144,21 @@ def columns(weight: Tensor, upper: Tensor, begin: int, end: int, chosen: "Choice
     within = upper[begin:end, begin:end]
     errors = torch.empty_like(block)
     chosen.ahead(weight, begin)
+    scale = torch.diagonal(within).tolist()
     for i in range(end - begin):
         chosen.inside(block, begin, i)
-        w = block[i]
-        q = w.masked_fill(chosen.gone[begin + i], 0.0)
-        if grid is not None:
-            q = grid.round(q)
-        torch.div(w - q, within[i, i], out=errors[i])
-        block[i] = q
+        w, error, gone = block[i], errors[i], chosen.gone[begin + i]
+        if grid is None:
+            torch.mul(w, gone, out=error)
+        else:
+            q = grid.round(w.masked_fill(gone, 0.0))
+            torch.sub(w, q, out=error)
+            block[i] = q
+        error /= scale[i]
         if i + 1 < end - begin:
-            spread(block[i + 1 :], within[i, i + 1 :, None], errors[i], fused=chosen.settings.threshold == "exact")
+            spread(block[i + 1 :], within[i, i + 1 :, None], error, fused=chosen.settings.threshold == "exact")
+    if grid is None:
+        block.masked_fill_(chosen.gone[begin:end], 0.0)
     weight[:, begin:end] = block.T
     return errors.T.contiguous()
 
@@ -178,25 +188,28 @@ class Choice:
         )
         self.pruned = [0] * len(rows)
         self.step = settings.groups[1] if settings.groups else settings.mask_block
+        self.paired = pairs(self.step if settings.groups else 1, weight.device)
 
     def ahead(self, weight: Tensor, begin: int) -> None:
         """Choose where a mask reaches beyond one block of updates."""
         if not self.given and self.step > self.settings.update_block and begin % self.step == 0:
-            self.choose(weight[:, begin : begin + self.step], begin)
+            self.choose(weight[:, begin : begin + self.step].T, begin)
 
     def inside(self, block: Tensor, begin: int, i: int) -> None:
         """Choose for the columns from i of a transposed block on."""
         if not self.given and self.step <= self.settings.update_block and i % self.step == 0:
-            self.choose(block[i : i + self.step].T, begin + i)
+            self.choose(block[i : i + self.step], begin + i)
 
-    def choose(self, weight: Tensor, begin: int) -> None:
-        """Choose the mask of the columns from `begin` on by w^2 / U_ii^2."""
-        end = begin + weight.shape[1]
-        score = weight**2 / self.diagonal[begin:end] ** 2
+    def choose(self, block: Tensor, begin: int) -> None:
+        """Choose the mask of the columns from `begin` on, [n, R], by w^2 / U_ii^2."""
+        end = begin + len(block)
+        score = block**2 / self.diagonal[begin:end, None] ** 2
         if self.settings.groups:
-            self.gone[begin:end] = ~keep_in_groups(score, *self.settings.groups).T
+            kept, size = self.settings.groups
+            if len(block) == size:  # a last short group is kept
+                self.gone[begin:end] = ~keep_in_columns(score, kept, self.paired)
             return
-        parts = [self.jointly(part, at, end) for at, part in enumerate(score.split(list(self.rows)))]
+        parts = [self.jointly(part, at, end) for at, part in enumerate(score.T.split(list(self.rows)))]
         self.gone[begin:end] = ~torch.cat(parts).T
 
     def jointly(self, score: Tensor, at: int, end: int) -> Tensor:

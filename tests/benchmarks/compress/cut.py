@@ -28,10 +28,10 @@ from tests.benchmarks.compress.models import trained
 from tests.benchmarks.harness import FIGURES
 
 MODEL = "simulator"
-LEARNT, ASKED = 6000, 600
+LEARNT, ASKED = 12000, 3000
 """Readings of training and of held-out patients, of those that there are."""
-TOKENS, RATE, WARMUP = 256, 1e-3, 3
-RESAMPLES = 100
+TOKENS, RATE, WARMUP = 1024, 1e-3, 10
+RESAMPLES = 200
 PARTS = FIGURES / "parts"
 
 

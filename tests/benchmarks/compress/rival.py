@@ -50,7 +50,7 @@ def agree(layer: Inputs) -> dict[str, dict[str, float | bool]]:
     for name, (pattern, groups) in CASES.items():
         settings = SparseGPT(pattern=pattern, threshold="reference", update_block=BLOCK)
         hessian = rival.hessian(layer.calibration)
-        ours = prune_matrix(layer.weight, factor(hessian, damping=DAMPING), settings)
+        ours = prune_matrix(layer.weight, factor(hessian, damping=DAMPING, reference=True), settings)
         theirs = rival.prune(hessian.clone(), groups)
         own = Hessian(layer.weight.shape[1])
         own.update(layer.calibration)

@@ -87,6 +87,16 @@ def test_the_factor_serves_every_trailing_inverse(dtype):
     assert found.damping == 0.01
 
 
+@pytest.mark.parametrize("size", [1, 7, 300, 1025])
+def test_both_ways_to_the_factor_agree(size):
+    """With blocks that are halved unevenly and not at all, and to one rounding or so in float64."""
+    x = torch.randn(2 * size, size, generator=torch.Generator().manual_seed(size), dtype=torch.float64)
+    hessian = x.T @ x / len(x)
+    found, other = (factor(hessian, reference=reference).upper for reference in (False, True))
+    assert torch.equal(found, found.triu())
+    torch.testing.assert_close(found, other, rtol=1e-9, atol=1e-11)
+
+
 def test_damping_grows_until_there_is_an_inverse():
     """A matrix with one negative eigenvalue, as rounding makes them: -0.5 of a mean diagonal of about 1."""
     hessian = torch.eye(8, dtype=torch.float64)

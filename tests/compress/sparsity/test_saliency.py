@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compress.sparsity.allocation import outliers, owl
-from compress.sparsity.saliency import keep, keep_in_groups, keep_in_rows, magnitude, share_of, wanda
+from compress.sparsity.saliency import (
+    keep,
+    keep_in_columns,
+    keep_in_groups,
+    keep_in_rows,
+    magnitude,
+    pairs,
+    share_of,
+    wanda,
+)
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.data())
@@ -56,3 +65,12 @@ def test_every_share_can_be_pruned(held, sparsity):
     assert all(-1e-9 <= value <= 1 + 1e-9 for value in found.values())
     total = sum(found[name] * entries[name] for name in found) / sum(entries.values())
     assert total == pytest.approx(sparsity, abs=1e-9)
+
+
+@given(st.integers(1, 8), st.integers(1, 20), st.data())
+def test_pairs_choose_as_sorting_does(size, rows, data):
+    values = data.draw(st.lists(st.integers(0, 3), min_size=size * rows, max_size=size * rows))
+    score = torch.tensor(values, dtype=torch.float32).reshape(size, rows)
+    kept = data.draw(st.integers(0, size))
+    found = keep_in_columns(score, kept, pairs(size, score.device))
+    assert torch.equal(found, keep_in_rows(score.T.contiguous(), kept).T)
