@@ -114,7 +114,7 @@ def simulate(
         target: folder to be made: data/, metadata/ and truth/.
         patients: their number; the first of them are the same whatever it is.
         seed: of the cohort.
-        mechanism: semi_markov or frailty.
+        mechanism: semi_markov, frailty or hidden_types.
         with_truth: whether to work out true risks.
         overwrite: replace records that stand there.
         workers: processes; all cores where None. The bytes do not hang on it.
@@ -160,7 +160,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("cohort", type=Path, help="folder to be made: a MEDS dataset, with truth/ beside its data/")
     made.add_argument("--patients", type=int, required=True, help="their number")
     made.add_argument("--seed", type=int, required=True, help="of the random numbers: equal seeds, equal bytes")
-    shown = "semi_markov (diseases that raise one another) or frailty (a hidden level, visits that bring visits)"
+    shown = (
+        "semi_markov (diseases that raise one another), frailty (a hidden level, visits that bring visits) or "
+        "hidden_types (each with a chain of complaints of its own)"
+    )
     made.add_argument("--mechanism", default=cohort.SEMI_MARKOV, help=f"{shown} (default: semi_markov)")
     made.add_argument("--overwrite", action="store_true", help="replace records that stand there")
     made.add_argument("--workers", type=int, help="processes (default: all cores)")

@@ -13,9 +13,11 @@ from ehr.simulator.frailty.lives import lives
 from ehr.simulator.frailty.truth import truth as frailty_truth
 from ehr.simulator.graph import DISEASES
 from ehr.simulator.truth import TRUTH, truth
+from ehr.simulator.types import lives as typed
+from ehr.simulator.types.truth import truth as typed_truth
 
-SEMI_MARKOV, FRAILTY = "semi_markov", "frailty"
-MECHANISMS = (SEMI_MARKOV, FRAILTY)
+SEMI_MARKOV, FRAILTY, HIDDEN_TYPES = "semi_markov", "frailty", "hidden_types"
+MECHANISMS = (SEMI_MARKOV, FRAILTY, HIDDEN_TYPES)
 MOST_PATIENTS, MOST_SEED = 100_000_000, 2**63
 FILE_BLOCKS = 12
 """Blocks in a file at most: about a million events."""
@@ -64,7 +66,7 @@ def draw(
     Returns:
         EVENTS in canonical order, and TRUTH, without rows where it is not asked for.
     """
-    one = frail_block if mechanism == FRAILTY else semi_markov_block
+    one = {SEMI_MARKOV: semi_markov_block, FRAILTY: frail_block, HIDDEN_TYPES: typed_block}[mechanism]
     drawn = [one(seed, number, with_truth=with_truth) for number in range(span.first, span.last)]
     inside = pl.col("subject_id") < span.patients
     events, risks = (pl.concat(frames).filter(inside) for frames in zip(*drawn, strict=True))
@@ -83,6 +85,12 @@ def frail_block(seed: int, number: int, *, with_truth: bool) -> tuple[pl.DataFra
     block, numbers = lives(seed, number)
     written = traces.write(block, numbers)
     return traces.events(block, written), frailty_truth(block, written) if with_truth else pl.DataFrame(schema=TRUTH)
+
+
+def typed_block(seed: int, number: int, *, with_truth: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return EVENTS and TRUTH of a block of hidden types."""
+    block, numbers = typed.lives(seed, number)
+    return typed.events(block, numbers), typed_truth(block) if with_truth else pl.DataFrame(schema=TRUTH)
 
 
 def cohort(
@@ -108,7 +116,7 @@ def cohort(
 
 def codes(mechanism: str = SEMI_MARKOV) -> pl.DataFrame:
     """Return every code that a record may hold, with what it stands for in the simulator and its parents."""
-    told = traces.described() if mechanism == FRAILTY else described()
+    told = {SEMI_MARKOV: described, FRAILTY: traces.described, HIDDEN_TYPES: typed.described}[mechanism]()
     columns = {
         "code": records.CODES,
         "description": [told.get(code, "bears on no disease") for code in records.CODES],
