@@ -38,8 +38,11 @@ class Futures(NamedTuple):
         time: microseconds since 1970, i64 [M].
         visit: number of the visit, which goes on from the record's, i64 [M].
         log_probability: of the token in the law that it was drawn from, f32 [M].
-        followed: probability, in the same law, that the next token is one of each followed outcome, f32 [M, K].
+        followed: probability that the next token is one of each followed outcome, in the law before anything was
+            suppressed, f32 [M, K].
         ended: why each future ended: HORIZON, LIMIT (of tokens) or DEATH, i64 [B x N].
+        beyond: the same probability as `followed` at the step that led beyond the horizon, which is no row of the
+            table; 0 where there was none, f32 [B x N, K].
     """
 
     future: Ints
@@ -50,6 +53,7 @@ class Futures(NamedTuple):
     log_probability: Floats
     followed: Floats
     ended: Ints
+    beyond: Floats
 
 
 class Prompt(NamedTuple):
@@ -164,6 +168,7 @@ def sample(
     samples: int,
     seed: int,
     followed: Sequence[Sequence[int]] = (),
+    suppressed: Sequence[int] = (),
     max_tokens: int = 512,
 ) -> Futures:
     """Draw futures of each sample of a batch, from its prediction time to a horizon.
@@ -178,6 +183,7 @@ def sample(
         samples: N futures a sample.
         seed: of the draws.
         followed: K outcomes, each as token ids.
+        suppressed: token ids that are never drawn; the rest is divided by its sum.
         max_tokens: steps of a future, at most.
 
     Raises:
@@ -194,16 +200,17 @@ def sample(
     prompts = prompts_of(batch)
     steps: list[Futures] = []
     ended = np.full(len(prompts) * samples, LIMIT, dtype=np.int64)
+    beyond = np.zeros((len(prompts) * samples, len(followed)), dtype=np.float32)
     order = np.argsort([len(prompt.token) for prompt in prompts], kind="stable")
     size = max(1, FUTURES // samples)
     with torch.inference_mode():
         table = network.table()
         for begin in range(0, len(order), size):
             at = order[begin : begin + size]
-            drawing = Drawing(network, table, [prompts[i] for i in at], samples, seed, max_tokens, followed)
+            drawing = Drawing(network, table, [prompts[i] for i in at], samples, seed, max_tokens, followed, suppressed)
             number = at[:, None] * samples + np.arange(samples)
-            steps += drawing.steps(horizon_days, number.ravel(), ended)
-    return in_order(steps, ended, len(followed))
+            steps += drawing.steps(horizon_days, number.ravel(), ended, beyond)
+    return in_order(steps, ended, beyond)
 
 
 class Drawing:
@@ -218,6 +225,7 @@ class Drawing:
         seed: int,
         max_tokens: int,
         followed: Sequence[Sequence[int]],
+        suppressed: Sequence[int] = (),
     ) -> None:
         """Read the prompts and draw the noise (arguments as in `sample`)."""
         self.rules = network.rules()
@@ -245,14 +253,17 @@ class Drawing:
         self.member = torch.zeros(network.config.vocabulary_size + network.config.time_bins, len(followed))
         for column, tokens in enumerate(followed):
             self.member[list(tokens), column] = 1.0
+        self.barred = torch.zeros(len(self.member), dtype=torch.bool)
+        self.barred[list(suppressed)] = True
 
-    def steps(self, horizon_days: float, number: Ints, ended: Ints) -> Iterator[Futures]:
+    def steps(self, horizon_days: float, number: Ints, ended: Ints, beyond: Floats) -> Iterator[Futures]:
         """Yield what is drawn, a step of all futures at a time, and write why each ended.
 
         Args:
             horizon_days: where futures end.
             number: of each future in the whole result, i64 [P x N].
             ended: by future in the whole result; those that reach the limit of tokens keep what stands there.
+            beyond: likewise, what is followed where a future leaves the horizon.
         """
         state, decoder = self.state, self.decoder
         query = np.array([prompt.query_age_days for prompt in self.prompts])
@@ -263,11 +274,13 @@ class Drawing:
         for step in range(self.noise.shape[-1]):
             logit = decoder.ask(state.age.to(decoder.bias.device)).cpu()
             law = torch.log_softmax(torch.where(state.allowed(), logit, -torch.inf), dim=-1)
-            token, chance = draw(law, self.noise[..., step])
+            token, chance = draw(without(law, self.barred), self.noise[..., step])
             is_code = state.move(token, going)
-            beyond = going & (state.age > end[self.future[:, 0] // samples])
-            going = going & ~beyond
-            ended[number[self.future[beyond].numpy()]] = HORIZON
+            left = going & (state.age > end[self.future[:, 0] // samples])
+            going = going & ~left
+            out = number[self.future[left].numpy()]
+            ended[out] = HORIZON
+            beyond[out] = (law[left].exp() @ self.member).numpy()
             there = going.nonzero(as_tuple=True)
             at = self.future[there].numpy()
             age = state.age[there].numpy()
@@ -281,6 +294,7 @@ class Drawing:
                 chance[there].numpy(),
                 (law[there].exp() @ self.member).numpy(),
                 ended,
+                beyond,
             )
             dead = going & is_code & (state.kind[torch.where(is_code, token, 0)] == ENDS)
             ended[number[self.future[dead].numpy()]] = DEATH
@@ -304,6 +318,20 @@ class Drawing:
         return going[rows[:, None], futures]
 
 
+def without(law: Tensor, barred: Tensor) -> Tensor:
+    """Return laws with some tokens left out, divided by what is left; one that holds nothing else stays as it is.
+
+    Args:
+        law: logarithms of probabilities, f32 [..., V].
+        barred: tokens to leave out, bool [V].
+    """
+    if not barred.any():
+        return law
+    left = torch.where(barred, -torch.inf, law)
+    total = torch.logsumexp(left, dim=-1, keepdim=True)
+    return torch.where(torch.isfinite(total), left - total, law)
+
+
 def draw(law: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Draw from laws by the inverse of their distribution functions.
 
@@ -319,12 +347,13 @@ def draw(law: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     return found[..., 0], law.gather(-1, found)[..., 0]
 
 
-def in_order(steps: Sequence[Futures], ended: Ints, outcomes: int) -> Futures:
+def in_order(steps: Sequence[Futures], ended: Ints, beyond: Floats) -> Futures:
     """Put the steps of all futures in order: futures, then time."""
     if not steps:
         empty = np.zeros(0, dtype=np.int64)
         none = np.zeros(0, dtype=np.float32)
-        return Futures(empty, empty, none, empty, empty, none, np.zeros((0, outcomes), np.float32), ended)
-    parts = [np.concatenate(part) for part in zip(*(step[:-1] for step in steps), strict=True)]
+        followed = np.zeros((0, beyond.shape[1]), np.float32)
+        return Futures(empty, empty, none, empty, empty, none, followed, ended, beyond)
+    parts = [np.concatenate(part) for part in zip(*(step[:-2] for step in steps), strict=True)]
     place = np.argsort(parts[0], kind="stable")
-    return Futures(*(part[place] for part in parts), ended=ended)
+    return Futures(*(part[place] for part in parts), ended=ended, beyond=beyond)

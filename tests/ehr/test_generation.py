@@ -213,7 +213,7 @@ def test_a_record_without_a_visit_has_futures(model):
     )
     with torch.inference_mode():
         made = Drawing(model, model.table(), [prompt], 2, 0, 10, ())
-        steps = list(made.steps(YEAR * 5, np.arange(2), np.full(2, LIMIT)))
+        steps = list(made.steps(YEAR * 5, np.arange(2), np.full(2, LIMIT), np.zeros((2, 0), np.float32)))
     assert all(np.isfinite(step.log_probability).all() for step in steps)
 
 
@@ -244,6 +244,33 @@ def test_a_network_that_was_not_trained_to_generate_is_refused(model):
     for name in ("horizon_days", "samples", "max_tokens"):
         with pytest.raises(ValueError, match=name):
             drawn(model, [[futures.sample(5)]], **{name: 0})
+
+
+def test_what_is_suppressed_is_never_drawn_and_still_told(model):
+    given = futures.sample(20, 3)
+    how = {"samples": 60, "followed": [[9, 10], [DEAD]], "horizon_days": YEAR}
+    plain = drawn(model, [[given]], **how)
+    found = drawn(model, [[given]], suppressed=[9, 10], **how)
+    assert np.isin(plain.token, [9, 10]).any()
+    assert not np.isin(found.token, [9, 10]).any()
+    assert (found.followed[:, 0] > 0).any()
+    # The law that is drawn from is divided by what is left of it.
+    for number in [number for number in range(60) if len(of(found, number))][:3]:
+        at = of(found, number)
+        law = constrained(recomputed(model, given, found, number), given, found, number)
+        left = torch.where(torch.isin(torch.arange(law.shape[-1]), torch.tensor([9, 10])), -torch.inf, law)
+        expected = torch.log_softmax(left, dim=-1)[torch.arange(len(at)), torch.from_numpy(found.token[at])]
+        assert np.allclose(found.log_probability[at], expected.numpy(), atol=2e-4)
+
+
+def test_the_step_that_leaves_the_horizon_is_told(model):
+    """Without it, what is followed would be missed where the last visit of a future might have held it."""
+    found = drawn(model, [[futures.sample(20, 3)]], samples=40, followed=[[9, 10], [DEAD]], horizon_days=YEAR)
+    assert found.beyond.shape == (40, 2)
+    assert (found.beyond[found.ended != HORIZON] == 0).all()
+    begun = np.isin(np.arange(40), found.future) & (found.ended == HORIZON)
+    assert (found.beyond[begun, 0] > 0).any()
+    assert (found.beyond[~begun] == 0).all()
 
 
 def test_padding_changes_nothing(model):
