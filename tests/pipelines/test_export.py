@@ -5,12 +5,22 @@ import subprocess
 
 import numpy as np
 import onnx
+import onnxruntime
 import polars as pl
 import pytest
+import torch
 
+from ehr.batches import pad
+from ehr.calibration import Calibration
+from ehr.model import OutcomeScorer
+from ehr.outcomes.registry import Registry
+from ehr.quality.thresholds import Thresholds
 from pipelines import artefacts
+from pipelines.export import Run, graph
 from pipelines.release import answer, open_release
 from tests.chain import command
+from tests.ehr.test_model import IDENTITY, sample, vocabulary
+from tests.ehr.test_model import network as told
 from tests.faults.kill import digests
 
 FILES = {
@@ -97,3 +107,17 @@ def test_a_pretrained_run_is_refused(chain, tmp_path):
 @pytest.mark.parametrize("name", sorted(FILES - {"manifest.json"}))
 def test_every_file_is_under_its_checksum(chain, name):
     assert name == "SHA256SUMS" or name in (chain.release / "SHA256SUMS").read_text()
+
+
+def test_a_network_told_a_summary_is_one_graph_too(tmp_path):
+    """Counts, last values and times since last are sums over the record inside the graph."""
+    network = told(summary=True)
+    run = Run({}, network, vocabulary(), Registry(()), Calibration(*IDENTITY), Thresholds())
+    (tmp_path / "model.onnx").write_bytes(graph(run).SerializeToString())
+    inputs = pad([sample(n, n) for n in (1, 17, 40)], length=40, rows=3)
+    names = ("token", "visit", "age_days", "query_age_days")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(["logit"], dict(zip(names, inputs, strict=True)))
+    with torch.no_grad():
+        expected, _ = OutcomeScorer(network, IDENTITY)(*map(torch.from_numpy, inputs))
+    assert np.abs(np.asarray(found) - expected.numpy()).max() <= 1e-4
