@@ -120,10 +120,15 @@ def closing(open_rows: dict[int, list[tuple[int, ...]]], tokens: int) -> list[La
     return [*ready, Layout(widest, tuple(rows))] if rows else ready
 
 
-def packed(samples: Ints, lengths: Ints) -> Iterator[tuple[int, tuple[int, ...]]]:
+def packed(samples: Ints, lengths: Ints, width: int | None = None) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Yield rows as (width, samples): each opens with the longest sample left and takes the longest that still fit.
 
     Filling row after row like this is first-fit decreasing; a stack a length makes it linear in the samples.
+
+    Args:
+        samples: positions of samples.
+        lengths: tokens by sample, i64 [N].
+        width: of every row, at least the longest sample; by the longest of each row where None.
     """
     longest = int(lengths[samples].max(initial=0))
     stacks: list[list[int]] = [[] for _ in range(longest + 1)]
@@ -139,12 +144,12 @@ def packed(samples: Ints, lengths: Ints) -> Iterator[tuple[int, tuple[int, ...]]
         return found
 
     while length := fitting(longest):
-        width = row_width(length)
-        row, space = [stacks[length].pop()], width - length
+        own = width or row_width(length)
+        row, space = [stacks[length].pop()], own - length
         while length := fitting(space):
             row.append(stacks[length].pop())
             space -= length
-        yield width, tuple(row)
+        yield own, tuple(row)
 
 
 def collate(samples: Sequence[Sequence[Sample]], width: int) -> Arrays:

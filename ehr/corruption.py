@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ehr.batches import Array, Arrays, Batch, collate, generator
+from ehr.batches import Array, Arrays, Batch, collate, generator, packed, row_width
 from ehr.codes import match
 from ehr.timelines import Sample
 from ehr.vocabulary import MASK, Vocabulary
@@ -151,8 +151,8 @@ def corrupt(
     """Hide codes of a sample and choose the visits to ask for.
 
     Where tokens see only their own and earlier visits (`one_way`), no query can reach the visit it asks for, and
-    the visit stays for the queries of later ones. Else each visit asked for becomes a single [MASK], so that the
-    number of masks tells nothing of its size.
+    the visit stays for the queries of later ones; what no query reads, from the latest visit asked for on, is left
+    out. Else each visit asked for becomes a single [MASK], so that the number of masks tells nothing of its size.
 
     Args:
         sample: statics (visit 0) first, then visits in order.
@@ -182,6 +182,9 @@ def corrupt(
         for begin, end in zip(starts[chosen], ends[chosen], strict=True):
             token[begin], free[begin:end] = MASK, False
             keep[begin + 1 : end] = False
+    elif len(chosen):
+        # One token stays, so that the sample keeps its place among the segments of its row.
+        keep[max(1, starts[chosen[-1]]) :] = False
     token[free & (chances < settings.code_rate)] = MASK
     noised = sample._replace(
         token=token[keep],
@@ -283,6 +286,20 @@ def collate_later(rows: Sequence[Sequence[tuple[Sample, Asked]]]) -> Later[npt.N
     every = [awaited for row in found for awaited in row]
     event, days = (np.concatenate([getattr(one, name) for one in every]) for name in ("event", "days"))
     return Later(age, segment, before, censor, np.concatenate(queries), event, days)
+
+
+def tightened(
+    rows: Sequence[Sequence[tuple[Sample, Asked]]],
+) -> tuple[list[list[tuple[Sample, Asked]]], int]:
+    """Pack samples that were cut shorter into fewer rows, and return rows and their width.
+
+    Args:
+        rows: what `corrupt` returned, by row.
+    """
+    parts = [part for row in rows for part in row]
+    lengths = np.array([len(sample.token) for sample, _ in parts], dtype=np.int64)
+    width = row_width(int(lengths.max(initial=1)))
+    return [[parts[at] for at in row] for _, row in packed(np.arange(len(parts)), lengths, width)], width
 
 
 def denoising(rows: Sequence[Sequence[tuple[Sample, Asked]]], width: int) -> Denoising[npt.NDArray[Any]]:

@@ -18,6 +18,7 @@ from ehr.model import Moments
 from ehr.timelines import Record, Sample, Timelines, cut
 from ehr.unrolling import GENERATING, unroll
 from pipelines.cohort import Cohort, splits, timelines
+from pipelines.noise import Noise, Noising
 from pipelines.samples import Group, Questions, groups, questions_of
 
 CROP = 1
@@ -148,17 +149,19 @@ class RecordSource:
         return corruption.corrupt(sample, self.settings, self.known, **how)
 
     def make(self, layout: Layout, epoch: int) -> Denoising[npt.NDArray[Any]]:
-        """Return a corrupted batch."""
+        """Return a corrupted batch; what no query reads makes room, so that rows are fewer than planned."""
         rows = [[self.asked(self.sample(at, epoch), epoch) for at in row] for row in layout.rows]
-        return corruption.denoising(rows, layout.width)
+        return corruption.denoising(*corruption.tightened(rows))
 
 
 class OutcomeSource:
     """Labelled samples of a split for fine-tuning."""
 
-    def __init__(self, cohort: Cohort, asked: Questions, *, max_length: int, share: bool) -> None:
+    def __init__(
+        self, cohort: Cohort, asked: Questions, *, max_length: int, share: bool, noising: Noising | None = None
+    ) -> None:
         """Gather the questions of each patient."""
-        self.timelines, self.asked, self.max_length = Mapped(cohort), asked, max_length
+        self.timelines, self.asked, self.max_length, self.noising = Mapped(cohort), asked, max_length, noising
         self.groups: list[Group] = groups(self.timelines(), asked, max_length, share=share)
         self.lengths: Ints = np.array([group.length for group in self.groups], dtype=np.int64)
 
@@ -166,10 +169,16 @@ class OutcomeSource:
         """Return what a group reads."""
         return cut(self.timelines().record(group.subject), group.time, max_length=self.max_length)
 
-    def make(self, layout: Layout, epoch: int) -> Answered:  # noqa: ARG002  nothing here changes with the epoch
+    def read(self, group: Group, epoch: int) -> tuple[Sample, float]:
+        """Return what a group reads in an epoch, and the days by which its ages are wrong there."""
+        sample = self.sample(group)
+        return self.noising(sample, epoch) if self.noising else (sample, 0.0)
+
+    def make(self, layout: Layout, epoch: int) -> Answered:
         """Return a batch with its moments and labels, as arrays."""
         rows = [[self.groups[at] for at in row] for row in layout.rows]
-        batch = collate([[self.sample(group) for group in row] for row in rows], layout.width)
+        read = [[self.read(group, epoch) for group in row] for row in rows]
+        batch = collate([[sample for sample, _ in row] for row in read], layout.width)
         shape = (len(batch.token), max([sum(len(group.questions) for group in row) for row in rows] or [1]))
         age = np.zeros(shape, dtype=np.float32)
         segment, before = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.int32)
@@ -177,7 +186,7 @@ class OutcomeSource:
             begin = 0
             for number, group in enumerate(row, start=1):
                 place = slice(begin, begin := begin + len(group.questions))
-                age[at, place], before[at, place] = group.age_days, group.before
+                age[at, place], before[at, place] = group.age_days + np.float32(read[at][number - 1][1]), group.before
                 segment[at, place] = number
         asked = np.concatenate([np.zeros(0, dtype=np.int64), *(group.questions for row in rows for group in row)])
         label = self.asked.label[asked]
@@ -337,14 +346,25 @@ class PretrainingData(PackedData):
 class FinetuningData(PackedData):
     """Labelled samples of the splits train and tuning."""
 
+    def __init__(self, noise: Noise | None = None, **packing: Any) -> None:  # noqa: ANN401  those of PackedData
+        """Set up.
+
+        Args:
+            noise: by class_path, what changes training records each time that they are read.
+            packing: tokens, max_length, buffer, workers and seed.
+        """
+        super().__init__(**packing)
+        self.noise = noise
+
     def open(self, cohort: Cohort, *, share: bool) -> Questions:
         """Read labels; return the questions of the training split."""
 
-        def source(asked: Questions) -> OutcomeSource:
-            return OutcomeSource(cohort, asked, max_length=self.max_length, share=share)
+        def source(asked: Questions, noising: Noising | None = None) -> OutcomeSource:
+            return OutcomeSource(cohort, asked, max_length=self.max_length, share=share, noising=noising)
 
         asked = questions_of(cohort, "train")
-        self.train = source(asked)
+        noise = self.noise
+        self.train = source(asked, noise and Noising(noise, noise.know(cohort.vocabulary), self.seed))
         self.tuning = source(questions_of(cohort, "tuning")) if has_split(cohort, "tuning") else None
         return asked
 

@@ -91,8 +91,8 @@ class Trainer:
         self.known = corruption.facts(vocabulary)
         self.one_way = self.module.network.one_way
 
-    def seconds(self, layouts: Sequence[Layout], samples: Sequence[Sample]) -> float:
-        """Return the seconds of making and learning some batches."""
+    def seconds(self, layouts: Sequence[Layout], samples: Sequence[Sample], *, pack: bool = True) -> float:
+        """Return the seconds of making and learning some batches; without `pack` rows stay as they are laid out."""
         how = {"seed": SEED, "epoch": 0, "one_way": self.one_way}
         started = time.perf_counter()
         for number, layout in enumerate(layouts):
@@ -100,7 +100,9 @@ class Trainer:
                 [corruption.corrupt(samples[at], self.module.corruption, self.known, **how) for at in row]
                 for row in layout.rows
             ]
-            step = Step(0, number, tensors(corruption.denoising(rows, layout.width)))
+            longest = max(sum(len(sample.token) for sample, _ in row) for row in rows)
+            held = corruption.tightened(rows) if pack else (rows, longest)
+            step = Step(0, number, tensors(corruption.denoising(*held)))
             loss = self.module.loss_of(step)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
@@ -136,7 +138,8 @@ def main() -> int:
         return list(padded(draw.permutation(given.samples), held, ROWS))
 
     def speed(arm: str) -> object:
-        return lambda number: int(held.sum()) / trainer.seconds(layouts(arm, number), samples)
+        pack = arm == "packed"
+        return lambda number: int(held.sum()) / trainer.seconds(layouts(arm, number), samples, pack=pack)
 
     arms = ("packed", "bucketed", "padded")
     trainer.seconds(layouts("packed", 99)[:4], samples)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ehr.corruption import Corruption, Facts, choose, corrupt, denoising, facts
+from ehr.corruption import Corruption, Facts, choose, corrupt, denoising, facts, tightened
 from ehr.timelines import Sample
 from ehr.vocabulary import MASK, Vocabulary
 
@@ -67,8 +67,8 @@ def test_specials_are_never_asked_for():
 
 
 def test_one_way_keeps_visits_and_both_ways_leaves_one_mask_each():
-    whole, _ = made(VISITS, targets=9, code_rate=0.0)
-    assert whole.token.tolist() == sample(VISITS).token.tolist()
+    read, _ = made(VISITS, targets=9, code_rate=0.0)
+    assert read.token.tolist() == [token for visit in VISITS[:-1] for token in visit]
     masked, asked = made(VISITS, targets=9, code_rate=0.0, one_way=False)
     assert masked.token.tolist() == [3, 4, *[MASK] * 5]
     assert masked.visit.tolist() == [0, 0, 1, 2, 3, 4, 5]
@@ -83,12 +83,36 @@ def test_masks_do_not_tell_the_size_of_a_set(sizes, seed):
     assert made(small, **how)[0].token.tolist() == made(large, **how)[0].token.tolist()
 
 
+@given(st.integers(1, 9), st.integers(0, 9), st.integers(1, 5))
+def test_what_no_query_reads_is_left_out(visits, seed, targets):
+    given = sample([[3], *([10 + i, 20 + i] for i in range(visits))])
+    read, asked = corrupt(given, Corruption(targets=targets), NONE, seed=seed, epoch=0, one_way=True)
+    assert len(read.token) == (given.visit < asked.visit.max()).sum()
+    assert read.visit.tolist() == given.visit[: len(read.token)].tolist()
+    assert read.query_age_days == given.query_age_days
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=30), st.integers(0, 3))
+def test_samples_that_were_cut_share_fewer_rows(sizes, seed):
+    parts = [(sample([[3] * size], subject=at), made(VISITS, seed=seed)[1]) for at, size in enumerate(sizes)]
+    rows, width = tightened([parts[::2], parts[1::2]])
+    held = [sum(len(one.token) for one, _ in row) for row in rows]
+    assert sorted(one.subject for row in rows for one, _ in row) == list(range(len(sizes)))
+    assert max(sizes) <= width
+    assert max(held) <= width
+    # First fit leaves no two rows that could be one.
+    assert all(a + b > width for at, a in enumerate(held) for b in held[:at])
+    assert tightened([]) == ([], 16)
+    # Nothing is read before a first visit without statics, and one token holds the sample's place.
+    assert len(corrupt(sample([[], [10, 11]]), Corruption(), NONE, seed=0, epoch=0, one_way=True)[0].token) == 1
+
+
 def test_statics_are_never_hidden_and_codes_are_at_their_rate():
     visits = [[3, 4, 5], *([10 + i % 50] for i in range(4000))]
-    hidden, _ = made(visits, code_rate=0.15, targets=1)
+    hidden, _ = made(visits, code_rate=0.15, targets=1, last=1.0)
     assert hidden.token[:3].tolist() == [3, 4, 5]
     assert 0.13 < (hidden.token == MASK).mean() < 0.17
-    everything, _ = made(visits, code_rate=1.0, targets=1)
+    everything, _ = made(visits, code_rate=1.0, targets=1, last=1.0)
     assert (everything.token[3:] == MASK).all()
 
 
