@@ -15,10 +15,10 @@ from tests.benchmarks.harness import ROOT, Figure, mean_of, verb
 
 COMMAND = "python -m tests.benchmarks.compress.distilled"
 CONFIG = ROOT / "configs" / "compress" / "ternary.yaml"
-SHORTER = ("--method.init_args.steps", "40", "--method.init_args.tokens", "2048")
-"""Few and small batches, so that a model takes a minute on one core."""
+SHORTER = ("--method.init_args.steps", "400", "--method.init_args.tokens", "2048")
+"""Smaller batches than the defaults, so that a model takes minutes on one core."""
 HOW = (
-    "weights of blocks and table of codes -a, 0, a a row, 40 steps of 2,048 positions with the dense network as "
+    "weights of blocks and table of codes -a, 0, a a row, 400 steps of 2,048 positions with the dense network as "
     "teacher, exported with --target cpu --embeddings trits"
 )
 LEAST_POSITIVES = 50

@@ -22,7 +22,7 @@ DEATHS = """outcomes:
     horizons_days: [30, 365]
     censor: never
 """
-EPOCHS = {"simulator": (3, 5), "physionet2012": (1, 3)}
+EPOCHS = {"simulator": (3, 5), "physionet2012": (3, 8)}
 """Of pretraining and of fine-tuning, so that each model is trained in minutes."""
 NAMES = ("demo", "simulator", "physionet2012")
 

@@ -22,7 +22,7 @@ from tests.benchmarks.compress.cut import Cut, answers, batches, go_on, kept, op
 from tests.benchmarks.harness import Figure, mean_of
 
 COMMAND = "python -m tests.benchmarks.compress.recoverable"
-STEPS, TUNED_STEPS, SEEDS, CALIBRATION = 200, 50, (0, 1, 2, 3, 4), 32
+STEPS, TUNED_STEPS, SEEDS, CALIBRATION = 200, 50, (0, 1, 2), 32
 SHARES = (30, 50, 70, 90)
 BESIDE = (70, 90)
 """Shares at which SparseGPT and fine-tuning stand beside."""
