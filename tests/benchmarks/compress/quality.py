@@ -26,9 +26,19 @@ SPLIT, RESAMPLES, SEED = "held_out", 1000, 0
 
 
 class Compared(NamedTuple):
-    """SCORES of both files on the same patients, and what the note says of the compressed run."""
+    """SCORES of both files on the same patients, and what the note says of the compressed run.
+
+    Attributes:
+        scores: by outcome, horizon and file.
+        asked: what was asked.
+        probability: of each file, f32 [N, K, H].
+        patients: how many.
+        told: of both files.
+    """
 
     scores: pl.DataFrame
+    asked: Questions
+    probability: Mapping[str, npt.NDArray[Any]]
     patients: int
     told: str
 
@@ -77,7 +87,7 @@ def answered(files: dict[str, Path], folder: Path) -> Compared:
     facts = opened["compressed"].manifest
     size = {arm: held.manifest["model_bytes"] for arm, held in opened.items()}
     told = f"{facts['parameters']:,} parameters; files of {size['compressed']:,} and {size['dense']:,} bytes"
-    return Compared(scores, len(np.unique(asked.subject)), told)
+    return Compared(scores, asked, probability, len(np.unique(asked.subject)), told)
 
 
 def scored(cohort: Cohort, asked: Questions, probability: Mapping[str, npt.NDArray[Any]]) -> pl.DataFrame:
