@@ -57,7 +57,7 @@ class Later(NamedTuple, Generic[Array]):
     """Q moments a row at which it is asked when each code comes next, if it does before the record ends.
 
     Attributes:
-        age_days: f32 [R, Q], age at the last token that is read.
+        age_days: f32 [R, Q], age at the moment, between the last token that is read and the next visit.
         segment: i32 [R, Q], 0 = padding.
         before: i32 [R, Q]; visits before this one are read.
         censor_days: f32 [R, Q], from there to the end of the record.
@@ -173,7 +173,7 @@ def corrupt(
     chances = draw.random(len(sample.token))
     asked = ask(sample, starts[chosen], ends[chosen], settings, known)
     if ahead:
-        asked = asked._replace(awaited=await_events(sample, starts[chosen]))
+        asked = asked._replace(awaited=await_events(sample, starts[chosen], draw.random(len(chosen))))
 
     token = sample.token.copy()
     keep = np.ones(len(token), dtype=bool)
@@ -244,22 +244,30 @@ def ask(sample: Sample, starts: Ints, ends: Ints, settings: Corruption, known: F
     )
 
 
-def await_events(sample: Sample, starts: Ints) -> Awaited:
-    """Collect, for the moment before each chosen visit, the days to the next time of each code to come."""
-    moments = [begin for begin in starts.tolist() if begin and sample.visit[begin - 1] > 0]
+def await_events(sample: Sample, starts: Ints, part: npt.NDArray[np.float64]) -> Awaited:
+    """Collect, for a moment before each chosen visit, the days to the next time of each code to come.
+
+    Args:
+        sample: the whole of it.
+        starts: where the chosen visits begin, i64 [N].
+        part: of the time since the visit before that has passed at the moment, 0 to 1, f64 [N]: outcomes are asked
+            between visits too, and that nothing has come for long tells something.
+    """
+    dated = [at for at, begin in enumerate(starts.tolist()) if begin and sample.visit[begin - 1] > 0]
+    begins = starts[dated]
+    since, until = (sample.age_days[at].astype(np.float64) for at in (begins - 1, begins))
+    age = (since + part[dated] * (until - since)).astype(np.float32)
     found: list[tuple[Ints, npt.NDArray[np.float32]]] = []
-    for begin in moments:
+    for begin, now in zip(begins.tolist(), age, strict=True):
         # Ages ascend: the first of equal codes is the next.
         event, first = np.unique(sample.token[begin:].astype(np.int64), return_index=True)
-        days = sample.age_days[begin:][first] - sample.age_days[begin - 1]
+        days = np.maximum(sample.age_days[begin:][first] - now, 0)
         found.append((event[event > MASK], days[event > MASK]))
-    at = np.array(moments, dtype=np.int64)
-    age = sample.age_days[at - 1].astype(np.float32)
     return Awaited(
-        sample.visit[at].astype(np.int32),
+        sample.visit[begins].astype(np.int32),
         age,
-        (sample.age_days[-1] - age).astype(np.float32) if len(at) else age,
-        np.repeat(np.arange(len(at)), [len(event) for event, _ in found]).astype(np.int64),
+        (sample.age_days[-1] - age).astype(np.float32) if len(age) else age,
+        np.repeat(np.arange(len(age)), [len(event) for event, _ in found]).astype(np.int64),
         np.concatenate([*(event for event, _ in found), np.zeros(0, np.int64)]),
         np.concatenate([*(days for _, days in found), np.zeros(0, np.float32)]).astype(np.float32),
     )

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ehr.hazards import EDGES_DAYS
+from ehr.hazards import EDGES_DAYS, exposure
 from ehr.layers import Time2Vec
 from ehr.summary import Summary
 
@@ -48,6 +48,24 @@ class HazardHead(nn.Module):
     def forward(self, decoded: Tensor) -> Tensor:
         """Map decoded queries [N, width] to what the codes' vectors are multiplied with, [N, J, rank]."""
         return self.weight(self.norm(decoded)).unflatten(-1, (self.pieces, -1))
+
+    def direction(self, codes: Tensor, begin: float, end: float) -> Tensor:
+        """Return how the logarithm of the risk of any of some codes moves with a normed query, f32 [width].
+
+        The first-order term at the rates of training: each piece of the window, and each code, weighs by its share of
+        the hazard that is summed there. Outcomes that are asked as windows start from it.
+
+        Args:
+            codes: token ids, i64 [N].
+            begin: where the window begins, days from the question.
+            end: where it ends.
+        """
+        edges = exposure(torch.tensor([begin, end], dtype=torch.float32, device=self.bias.device))
+        lies = torch.exp(self.bias[codes]) * (edges[1] - edges[0])
+        share = lies / lies.sum()
+        return torch.einsum(
+            "nj,nr,jrw->w", share, self.codes(codes), self.weight.weight.unflatten(0, (self.pieces, -1))
+        )
 
     def set_rates(self, rates: Tensor) -> None:
         """Start from the rate of each code in training, (events + 1/2) / (days + 1), f32 [V]."""

@@ -109,11 +109,31 @@ class Anamnesis(PreTrainedModel):
         self.get_buffer("bag").copy_(torch.from_numpy(bag))
         self.get_buffer("bag_offsets").copy_(torch.from_numpy(offsets[:-1] + tokens))
         if self.heads.summary is not None:
-            self.heads.summary.get_buffer("bare").copy_(torch.from_numpy(vocabulary.bare()))
-
+            self.heads.summary.know(vocabulary.bare(), vocabulary.levels())
         if "values" in self.config.asks:
             self.values.get_buffer("bare").copy_(torch.from_numpy(vocabulary.bare()))
             self.values.get_buffer("level").copy_(torch.from_numpy(vocabulary.levels()))
+
+    def begin(self, outcome: int, codes: Tensor, gap_days: float) -> None:
+        """Let an outcome start as what pretraining knows of the codes of its event.
+
+        Where pretraining asked when each code comes, that is what the outcome answers before any training; else its
+        query asks for these codes.
+
+        Args:
+            outcome: number of the outcome.
+            codes: token ids, i64 [N].
+            gap_days: between the question and the outcome's windows.
+        """
+        heads = self.heads
+        if "hazards" not in self.config.asks:
+            heads.query[outcome] = self.table()[codes].mean(0)
+            return
+        heads.norm.weight.copy_(self.hazards.norm.weight)
+        heads.query[outcome] = self.hazards.query
+        for at, days in enumerate(self.config.horizons[outcome]):
+            if days > 0:
+                heads.weight[outcome, at] = self.hazards.direction(codes, gap_days, gap_days + days)
 
     def obey(self, grammar: Grammar) -> None:
         """Take the rules that generated futures keep to."""

@@ -1,15 +1,23 @@
-"""What a whole record says at a glance: how often, how lately, and with what last value each code stands in it."""
+"""What a whole record says at a glance: how often, how lately, and with what values each code stands in it."""
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 YEAR_DAYS = 365.25
 SCALE = 0.25
 """Sums run over tens of tokens; this keeps them of the order of what they are added to."""
+SPREAD = 12**0.5
+"""One over the standard deviation of a place in a distribution, which is uniform."""
+SUMS = 8
+HIDE = 0.5
+"""Share of the codes that a record's sums do without while they are learnt from; codes are many and patients few."""
 
 
 class Summary(nn.Module):
-    """Three weighted sums of token embeddings, which count features would be weighted by (wide and deep learning).
+    """Weighted sums of token embeddings, which count features would be weighted by (wide and deep learning).
 
     Attention averages, so a network without them has to learn counting, and which of a code's values is the last.
     After Cheng et al., Wide & Deep Learning for Recommender Systems, 2016 (here both parts share the embedding).
@@ -23,8 +31,14 @@ class Summary(nn.Module):
             vocabulary_size: V.
         """
         super().__init__()
-        self.mix = nn.Linear(3 * width, width, bias=False)
+        self.mix = nn.Linear(SUMS * width, width, bias=False)
         self.register_buffer("bare", torch.zeros(vocabulary_size, dtype=torch.int64))
+        self.register_buffer("level", torch.zeros(vocabulary_size))
+
+    def know(self, bare: npt.NDArray[np.int64], level: npt.NDArray[np.float32]) -> None:
+        """Take, by token, its code without value bin, i64 [V], and its place among the code's values, 0 to 1 or NaN."""
+        self.get_buffer("bare").copy_(torch.from_numpy(bare))
+        self.get_buffer("level").copy_(torch.from_numpy(np.nan_to_num((level - 0.5) * SPREAD)))
 
     def forward(self, token: Tensor, embedded: Tensor, seen: Tensor, age_days: Tensor, now_days: Tensor) -> Tensor:
         """Return what is added to every query, [R, S, width].
@@ -36,29 +50,47 @@ class Summary(nn.Module):
             age_days: ages of tokens, f32 [R, T].
             now_days: ages at the moments, f32 [R, S].
         """
-        weight = weights(token, self.get_buffer("bare")[token], seen, age_days, now_days)
+        bare, level = (self.get_buffer(name)[token] for name in ("bare", "level"))
+        weight = weights(token, bare, level, seen, age_days, now_days)
+        if self.training:
+            # By code, not by token: one of many tokens of a code is made up for by the others.
+            kept = functional.dropout(torch.ones(len(token), len(self.get_buffer("bare")), device=token.device), HIDE)
+            weight = weight * kept.gather(1, token)[:, None, None]
         sums = (weight.to(embedded.dtype) @ embedded[:, None]).flatten(2)
         return self.mix(SCALE * sums)
 
 
-def weights(token: Tensor, bare: Tensor, seen: Tensor, age_days: Tensor, now_days: Tensor) -> Tensor:
-    """Return the weight of each token in three sums, f32 [R, S, 3, T].
+def weights(token: Tensor, bare: Tensor, level: Tensor, seen: Tensor, age_days: Tensor, now_days: Tensor) -> Tensor:
+    """Return the weight of each token in eight sums, f32 [R, S, 8, T].
 
     A token that stands n times weighs log(1 + n) in the first sum, all of them together. In the second only the last
-    token of each code weighs, 1, whatever its value; in the third it weighs 2^(-years since). Tokens of one moment are
-    the last ones together, so that their order tells nothing.
+    token of each code weighs, 1, whatever its value; in the third it weighs 2^(-years since), in the fourth its level.
+    In the fifth each value weighs its level over the number of its code's values, so that means are summed. In the
+    sixth and seventh the highest and the lowest value of each code weigh 1, in the eighth both weigh their levels.
+    Tokens of one moment are the last ones together, so that their order tells nothing; so are equal values.
 
     Args:
         token: i64 [R, T].
         bare: the same without value bins, i64 [R, T].
+        level: place of a value among those of its code, in standard deviations; 0 where it is none, f32 [R, T].
         seen: bool [R, S, T].
         age_days: f32 [R, T].
         now_days: f32 [R, S].
     """
-    there = seen.to(torch.float32)
-    equal = (token[:, :, None] == token[:, None, :]).to(torch.float32)
-    after = (bare[:, :, None] == bare[:, None, :]) & (age_days[:, :, None] > age_days[:, None, :])
-    number = (there @ equal).clamp(min=1.0)
-    last = there * ((there @ after.to(torch.float32)) < 0.5)
+    there, valued = seen.to(torch.float32), token != bare
+    own = bare[:, :, None] == bare[:, None, :]
+    value = own & valued[:, :, None]
+    above = level[:, :, None] - level[:, None, :]
+
+    def number(which: Tensor) -> Tensor:
+        """Return how many seen tokens bear a relation, bool [R, T, T], to each token, f32 [R, S, T]."""
+        return there @ which.to(torch.float32)
+
+    equal = number(token[:, :, None] == token[:, None, :]).clamp(min=1.0)
+    last = there * (number(own & (age_days[:, :, None] > age_days[:, None, :])) < 0.5)
     lately = last * torch.exp2(-(now_days[:, :, None] - age_days[:, None, :]).clamp(min=0.0) / YEAR_DAYS)
-    return torch.stack([there * torch.log1p(number) / number, last, lately], dim=2)
+    place = level[:, None, :]
+    mean = there * place / number(value).clamp(min=1.0)
+    most, least = (there * valued[:, None] * (number(value & relation) < 0.5) for relation in (above > 0, above < 0))
+    sums = (there * torch.log1p(equal) / equal, last, lately, last * place, mean, most, least, (most + least) * place)
+    return torch.stack(sums, dim=2)

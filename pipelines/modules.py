@@ -302,12 +302,14 @@ class Finetuning(Training):
                 getattr(self.network, name).requires_grad_(requires_grad=False)
         self.network.heads.set_prior(prevalence(asked))
         with torch.no_grad():
-            table = self.network.table()
+            if self.network.heads.summary is not None:
+                # What was pretrained is not disturbed at the start.
+                self.network.heads.summary.mix.weight.zero_()
             for row, outcome in enumerate(registry.outcomes):
-                # A query starts as the codes of its own event, where the vocabulary knows them.
+                # An outcome starts as the codes of its own event, where the vocabulary knows them.
                 own = np.flatnonzero(match(vocabulary.codes[MASK + 1 :], outcome.any_of)) + MASK + 1
                 if len(own):
-                    self.network.heads.query[row] = table[torch.from_numpy(own)].mean(0)
+                    self.network.begin(row, torch.from_numpy(own), outcome.gap_days)
 
     def on_fit_start(self) -> None:
         """Refuse what cannot be done together.

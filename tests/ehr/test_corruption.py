@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ehr.corruption import Corruption, Facts, choose, corrupt, denoising, facts, tightened
+from ehr.corruption import Corruption, Facts, await_events, choose, corrupt, denoising, facts, tightened
 from ehr.timelines import Sample
 from ehr.vocabulary import MASK, Vocabulary
 
@@ -171,16 +171,27 @@ def awaiting(visits, **settings):
     return corrupt(sample(visits), Corruption(**settings), NONE, **how)
 
 
-def test_what_comes_next_is_awaited_from_the_end_of_the_visit_before():
+def test_what_comes_next_is_awaited_from_a_moment_since_the_visit_before():
     _, asked = awaiting(VISITS, targets=9, code_rate=0.0)
     held = asked.awaited
     # No moment before the first visit, whose past has no date.
     assert held.before.tolist() == [2, 3, 4, 5]
-    assert held.age_days.tolist() == [10, 20, 30, 40]
-    assert held.censor_days.tolist() == [40, 30, 20, 10]
-    second = dict(zip(held.event[held.query == 1].tolist(), held.days[held.query == 1].tolist(), strict=True))
-    assert second == {13: 10, 14: 20, 15: 20, 16: 20, 10: 30, 17: 30}
-    assert dict(zip(held.event[held.query == 0].tolist(), held.days[held.query == 0].tolist(), strict=True))[10] == 10
+    passed = held.age_days - np.array([10, 20, 30, 40])
+    assert ((passed >= 0) & (passed <= 10)).all()
+    assert len(set(passed.round(3).tolist())) == 4
+    assert np.allclose(held.age_days + held.censor_days, 50)
+    for at, expected in enumerate(({12: 20, 10: 20, 13: 30}, {13: 30, 14: 40, 16: 40, 10: 50, 17: 50})):
+        own = held.query == at
+        comes = dict(zip(held.event[own].tolist(), (held.age_days[at] + held.days[own]).round(3).tolist(), strict=True))
+        assert {code: comes[code] for code in expected} == expected
+
+
+def test_moments_lie_anywhere_between_two_visits():
+    part = np.array([0.0, 0.25, 1.0])
+    held = await_events(sample([[3], [10], [11], [12]]), np.array([2, 3, 3]), part)
+    assert held.age_days.tolist() == [10, 22.5, 30]
+    assert held.censor_days.tolist() == [20, 7.5, 0]
+    assert held.days.tolist() == [10, 20, 7.5, 0]
 
 
 def test_moments_of_packed_rows_keep_to_their_sample():

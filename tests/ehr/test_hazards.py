@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ehr.hazards import EDGES_DAYS, exposure, hazard_nll, piece, risk
+from ehr.heads import HazardHead
 
 PIECES = len(EDGES_DAYS)
 
@@ -111,3 +112,20 @@ def test_risk_rises_with_time_and_is_exact_for_small_rates():
     found = risk(log_rate.expand(5, -1), days)
     assert (torch.diff(found) > 0).all()
     assert torch.allclose(found, -torch.expm1(-days * float(np.exp(-10.0))), rtol=1e-5)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=3, unique=True), st.sampled_from([(0, 30), (30, 1125), (0, 9_999)])
+)
+def test_the_direction_of_an_outcome_is_the_gradient_of_its_log_hazard(own, window):
+    torch.manual_seed(0)
+    head = HazardHead(8, 6, rank=4)
+    with torch.no_grad():
+        head.bias.normal_(-8, 1)
+        head.codes.weight.normal_()
+    x = torch.zeros(8, requires_grad=True)
+    log_rate = torch.einsum("jr,nr->nj", head.weight(x).unflatten(-1, (head.pieces, -1)), head.codes(torch.tensor(own)))
+    lies = exposure(torch.tensor(float(window[1]))) - exposure(torch.tensor(float(window[0])))
+    torch.log((torch.exp(log_rate + head.bias[own]) * lies).sum()).backward()
+    assert torch.allclose(head.direction(torch.tensor(own), *window), x.grad, atol=1e-5)

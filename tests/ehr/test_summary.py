@@ -13,7 +13,8 @@ from tests.ehr import test_model as whole
 
 TOKENS = st.lists(st.tuples(st.integers(0, 5), st.sampled_from([0.0, 10.0, 365.25, 400.0])), min_size=1, max_size=12)
 BARE = np.array([0, 1, 1, 1, 4, 4])
-"""Tokens 1 to 3 are values of one code, 4 and 5 of another."""
+"""Tokens 2 and 3 are values of code 1, 5 one of code 4."""
+LEVEL = np.array([np.nan, np.nan, 0.25, 0.75, np.nan, 0.5], np.float32)
 
 
 def arrays(record):
@@ -25,21 +26,29 @@ def arrays(record):
 def test_weights_are_those_of_a_loop(record, end, now):
     token, age = arrays(record)
     seen = (torch.arange(token.shape[1]) < end)[None, None]
-    found = weights(token, torch.from_numpy(BARE)[token], seen, age, torch.tensor([[now]]))[0, 0]
+    height = np.nan_to_num(LEVEL - 0.5)
+    held = [torch.from_numpy(part)[token] for part in (BARE, height)]
+    found = weights(token, *held, seen, age, torch.tensor([[now]]))[0, 0]
     own = list(zip(token[0].tolist(), age[0].tolist(), strict=True))[:end]
     for at in range(token.shape[1]):
-        expected = [0.0, 0.0, 0.0]
+        expected = np.zeros(8)
         if at < end:
-            number = sum(other == own[at][0] for other, _ in own)
-            last = not any(BARE[other] == BARE[own[at][0]] and when > own[at][1] for other, when in own)
-            expected = [math.log1p(number) / number, last, last * 2 ** (-(now - own[at][1]) / 365.25)]
+            code, when = own[at]
+            same = [(other, then) for other, then in own if BARE[other] == BARE[code]]
+            number = sum(other == code for other, _ in own)
+            last = float(when == max(then for _, then in same))
+            expected[:4] = math.log1p(number) / number, last, last * 2 ** (-(now - when) / 365.25), last * height[code]
+            if code != BARE[code]:
+                heights = [height[other] for other, _ in same if other != BARE[other]]
+                most, least = (float(height[code] == edge(heights)) for edge in (max, min))
+                expected[4:] = height[code] / len(heights), most, least, (most + least) * height[code]
         assert np.allclose(found[:, at], expected, atol=1e-6)
 
 
 def test_what_is_not_seen_changes_nothing():
     torch.manual_seed(0)
-    summary = Summary(8, 6)
-    summary.get_buffer("bare").copy_(torch.from_numpy(BARE))
+    summary = Summary(8, 6).eval()
+    summary.know(BARE, LEVEL)
     table, age = torch.randn(6, 8), torch.tensor([[0.0, 1.0, 2.0, 3.0]])
     seen = torch.tensor([[[True, True, False, False]]])
     before, after = (

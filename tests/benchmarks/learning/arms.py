@@ -20,8 +20,13 @@ from tests.benchmarks.harness import ROOT, verb
 from tests.benchmarks.learning.cohorts import CONFIGS, PLANS, RUNS, cohort_of
 
 Floats = npt.NDArray[np.float32]
-MORE_EPOCHS = {1: (30, 10), 10: (10, 5)}
+MORE_EPOCHS = {1: (15, 3), 10: (6, 2)}
 """By percent of labels: epochs of fine-tuning, and after how many of them the tuning split is looked at."""
+FEW_LABELS = {
+    "ours": ("--model.optimizer.learning_rate", "5e-4", "--model.optimizer.trunk", "0.1"),
+    "scratch": ("--model.optimizer.learning_rate", "2e-3"),
+}
+"""Rates of fine-tuning on few labels: what was pretrained is moved little."""
 
 
 class Job(NamedTuple):
@@ -130,20 +135,23 @@ def finetuned(cohort: Cohort, job: Job) -> Path:
     seed = ("--seed_everything", str(job.seed))
     shape = (*(part.replace("--", "--model.") for part in plan.network), "--data.max_length", str(plan.max_length))
     first, second = (("--data.tokens", "4096", "--trainer.max_epochs", str(epochs)) for epochs in plan.epochs)
+    finetune = ["finetune", "--config", CONFIGS / "finetune.yaml", "--cohort", cohort.path, "--output", run]
     if job.labelled < 100:
-        # Few labels make short epochs: as many more of them, and a look at the tuning split now and then.
+        # Few labels make short epochs: as many more of them, and a look at the tuning split now and then. Both arms
+        # take the same steps, each at the rates that its own tuning split preferred; neither is told a summary.
         epochs, look = MORE_EPOCHS[job.labelled]
         second = (*second[:-1], str(epochs), "--trainer.check_val_every_n_epoch", str(look), "--patience", "0")
-    second = (*second, "--model.summary", "true", "--model.optimizer.learning_rate", str(plan.learning_rate))
-    finetune = ["finetune", "--config", CONFIGS / "finetune.yaml", "--cohort", cohort.path, "--output", run]
+        rates = FEW_LABELS[job.arm]
+    else:
+        rates = ("--model.summary", "true", *plan.finetuning)
     if job.arm == "scratch":
-        call([*finetune, *second, *shape, *seed], run)
+        call([*finetune, *second, *rates, *shape, *seed], run)
         return run
     # One pretraining serves every number of labels: it sees none.
-    pretrained = plan.pretrained or job.runs / f"pretrained-{job.seed}"
+    pretrained = job.runs / f"pretrained-{job.seed}"
     pretrain = ["pretrain", "--config", CONFIGS / "pretrain.yaml", "--cohort", cohort_of(job.cohort)]
-    call([*pretrain, "--output", pretrained, *first, *shape, *seed], pretrained)
-    call([*finetune, "--pretrained", pretrained, *second, *seed], run)
+    call([*pretrain, "--output", pretrained, *first, *plan.pretraining, *shape, *seed], pretrained)
+    call([*finetune, "--pretrained", pretrained, *second, *rates, *seed], run)
     return run
 
 

@@ -1,6 +1,8 @@
 """Cohorts of the learning benchmark, each prepared once by the documented verbs under runs/learning."""
 
 import csv
+import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from ehr.splits import by_hash, fraction_of
+from pipelines import artefacts
 from pipelines.cohort import open_cohort, splits
 from tests.benchmarks.harness import ROOT, verb
 
@@ -37,6 +40,13 @@ SHALLOW = (
 """A network for real data sets of thousands of short records."""
 
 
+AHEAD = (
+    *("--model.optimizer.learning_rate", "2e-3", "--model.corruption.targets", "8"),
+    *("--model.auxiliary.hazards", "1.0"),
+)
+"""Pretraining that asks when each code comes, from which outcomes start; more visits asked for cost little."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How one cohort comes about, and how large a network it is read with."""
@@ -59,10 +69,12 @@ class Plan:
     """Tokens of a sample, at most."""
     epochs: tuple[int, int] = (2, 4)
     """Of pretraining and of fine-tuning."""
-    pretrained: Path | None = None
-    """A pretrained run that stands there already, with its cohort beside it."""
-    learning_rate: float = 2e-3
-    """Of fine-tuning: small networks and few steps bear a high one."""
+    cohort: Path | None = None
+    """A prepared cohort that stands there already."""
+    pretraining: tuple[str, ...] = AHEAD
+    """Settings of pretraining, where they differ from configs/pretrain.yaml."""
+    finetuning: tuple[str, ...] = ("--model.optimizer.learning_rate", "2e-3")
+    """Settings of fine-tuning on all labels: small networks and few steps bear a high rate."""
 
 
 HERE = Path(__file__).parent
@@ -85,13 +97,12 @@ PLANS = {
     "simulator.demo": Plan(
         source=DEMO / "records",
         outcomes=CONFIGS / "demo" / "outcomes.yaml",
-        pretrained=DEMO / "pretrained",
+        cohort=DEMO / "cohort",
         network=(
             *("--network.width", "96", "--network.heads", "4", "--network.dropout", "0.1"),
             *("--network.encoder_layers", "3", "--network.decoder_layers", "1"),
         ),
         max_length=256,
-        learning_rate=1e-3,
     ),
     "physionet2012": Plan(
         network=SHALLOW,
@@ -132,24 +143,35 @@ def ready(name: str, labelled: int = 100) -> Path:
         once(verb("simulate", plan.source, *shape), plan.source)
     given = partial(verb, "prepare", plan.source)
     arguments = ("--outcomes", plan.outcomes, *plan.arguments)
-    table = None if plan.pretrained else split_table(name)
+    table = None if plan.cohort else split_table(name)
     chosen = ("--splits", table, "--whole-tuning") if table else ()
     once(given(whole, *arguments, *chosen), whole)
     if labelled == 100:
         return whole
     part = folder / f"cohort-{labelled}"
     if not (part / "manifest.json").is_file():
-        fewer = folder / f"splits-{labelled}.csv"
-        unlabel(whole, fewer, labelled)
-        frozen = ("--splits", fewer, "--whole-tuning", "--vocabulary", whole / "vocabulary.json")
-        once(given(part, *arguments, *frozen), part)
+        relabelled(whole, part, labelled)
     return part
+
+
+def relabelled(whole: Path, part: Path, labelled: int) -> None:
+    """Make a cohort of the same files with other splits: all but some training patients stand apart, by a hash."""
+    made = artefacts.partial(part)
+    shutil.rmtree(made, ignore_errors=True)
+    shutil.copytree(whole, made, copy_function=os.link)
+    out = (pl.col("split") == "train") & (pl.col("share") >= labelled / 100)
+    held = splits(open_cohort(whole))
+    share = [fraction_of(subject, 1_000) for subject in held["subject_id"].to_list()]
+    held = held.with_columns(pl.Series("share", share))
+    held = held.with_columns(split=pl.when(out).then(pl.lit("apart")).otherwise("split")).drop("share")
+    (made / "splits.parquet").unlink()
+    held.write_parquet(made / "splits.parquet")
+    made.rename(part)
 
 
 def cohort_of(name: str) -> Path:
     """Return where a cohort stands, or will."""
-    held = PLANS[name].pretrained
-    return held.parent / "cohort" if held else RUNS / name / "cohort"
+    return PLANS[name].cohort or RUNS / name / "cohort"
 
 
 def once(command: Sequence[str], made: Path) -> None:
@@ -183,16 +205,6 @@ def split_table(name: str) -> Path | None:
         split = by_hash(subject, fractions=(0.64, 0.08, 0.08, 0.2))
     write_splits(path, subject.tolist(), split.tolist())
     return path
-
-
-def unlabel(cohort: Path, path: Path, labelled: int) -> None:
-    """Write splits in which all but some training patients stand apart, chosen by a hash of the subject."""
-    held = splits(open_cohort(cohort))
-    kept = [
-        "apart" if split == "train" and fraction_of(subject, 1_000) >= labelled / 100 else split
-        for subject, split in held.iter_rows()
-    ]
-    write_splits(path, held["subject_id"].to_list(), kept)
 
 
 def write_splits(path: Path, subject: Sequence[int], split: Sequence[str]) -> None:
