@@ -9,6 +9,10 @@ COMMANDS = {
         "pipelines.rethink.text.running",
         "answers to questions, recorded or generated chains weighed by retrieved facts",
     ),
+    "patients": Command(
+        "pipelines.rethink.patients.running",
+        "probabilities from sampled futures of patients, weighed by records and similar patients",
+    ),
     "entailment": Command(
         "pipelines.rethink.text.training", "train a small entailment head over a frozen sentence encoder"
     ),
@@ -18,6 +22,7 @@ EXAMPLES = (
     "anamnesis rethink text --questions train.json.gz --chains chains.jsonl.gz --facts train.json.gz",
     "anamnesis rethink text --questions new.json --chains new.jsonl --facts facts.txt --fitted rethought/ \\",
     "    --output answers/",
+    "anamnesis rethink patients generator/ cohort/ rethought/ --patients 200",
 )
 
 
