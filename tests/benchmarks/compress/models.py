@@ -22,8 +22,10 @@ DEATHS = """outcomes:
     horizons_days: [30, 365]
     censor: never
 """
-EPOCHS = {"simulator": (3, 5), "physionet2012": (3, 8)}
+EPOCHS = {"simulator": (3, 5), "physionet2012": (3, 4)}
 """Of pretraining and of fine-tuning, so that each model is trained in minutes."""
+EXTRA = {"physionet2012": ("--model.summary", "true")}
+"""Said to fine-tuning besides: stays of two days are told by last values."""
 NAMES = ("demo", "simulator", "physionet2012")
 
 
@@ -66,7 +68,7 @@ def train(name: str) -> Trained:
     first, second = (("--trainer.max_epochs", str(epochs)) for epochs in EPOCHS[name])
     learning = ("--cohort", cohort, "--output", pretrained, *first)
     once(verb("pretrain", "--config", demo / "pretrain.yaml", *learning), pretrained)
-    tuning = ("--cohort", cohort, "--pretrained", pretrained, "--output", tuned, *second)
+    tuning = ("--cohort", cohort, "--pretrained", pretrained, "--output", tuned, *second, *EXTRA.get(name, ()))
     once(verb("finetune", "--config", demo / "finetune.yaml", *tuning), tuned)
     return trained(name)
 

@@ -25,7 +25,8 @@ COMMAND = "python -m tests.benchmarks.compress.recoverable"
 STEPS, TUNED_STEPS, SEEDS, CALIBRATION = 200, 50, (0, 1, 2), 32
 SHARES = (30, 50, 70, 90)
 BESIDE = (70, 90)
-"""Shares at which SparseGPT and fine-tuning stand beside."""
+"""Shares at which nothing, SparseGPT and fine-tuning stand beside."""
+OTHERS = ("sparsegpt", "fine-tuned")
 ARMS = {"penalty": RecoverablePruning(), "control": RecoverablePruning(penalty_weight=0.0)}
 
 
@@ -66,34 +67,33 @@ def tune(network: Anamnesis, cut: Cut, seed: int) -> None:
     fold(network)
 
 
-def others(share: int) -> tuple[str, ...]:
-    """Return what stands beside at a share."""
-    return ("zero", "sparsegpt", "fine-tuned") if share in BESIDE else ()
-
-
 def rises(parts: list[dict[str, Any]], name: str) -> list[float]:
     """Return by how much each seed's loss rose above its own dense one."""
     return [part[name] - part["dense"] for part in parts]
 
 
 def write(found: dict[str, list[dict[str, Any]]]) -> None:
-    """Write the figures."""
-    ours, theirs = found["penalty"], found["control"]
+    """Write the figures: what the penalty is worth by itself, and in the note what recoveries leave of that."""
     dense = {arm: mean_of([part["dense"] for part in parts]).value for arm, parts in found.items()}
-    for share in SHARES:
-        mine, other = rises(ours, f"recovered {share}"), rises(theirs, f"recovered {share}")
-        both = {name: [np.mean(rises(found[arm], f"{name} {share}")) for arm in ARMS] for name in others(share)}
-        beside = "".join(f"; {name}: {one:+.4f} against {two:+.4f}" for name, (one, two) in both.items())
-        seeds = ", ".join(f"{a:+.4f} / {b:+.4f}" for a, b in zip(mine, other, strict=True))
-        chosen = [name for part in ours for name in part[f"chosen {share}"]]
-        counts = ", ".join(f"{chosen.count(name)} {name}" for name in recovery.RECOVERIES if name in chosen)
+    left = "; ".join(
+        f"{share} %: {np.mean(rises(found['penalty'], f'recovered {share}')):+.5f} against "
+        f"{np.mean(rises(found['control'], f'recovered {share}')):+.5f}"
+        for share in SHARES
+    )
+    chosen = [name for share in SHARES for part in found["penalty"] for name in part[f"chosen {share}"]]
+    counts = ", ".join(f"{chosen.count(name)} {name}" for name in recovery.RECOVERIES if name in chosen)
+    for share in BESIDE:
+        mine, other = (rises(found[arm], f"zero {share}") for arm in ARMS)
+        both = {name: [np.mean(rises(found[arm], f"{name} {share}")) for arm in ARMS] for name in OTHERS}
+        beside = "; ".join(f"{name} {one:+.5f} against {two:+.5f}" for name, (one, two) in both.items())
+        seeds = ", ".join(f"{a:+.5f} / {b:+.5f}" for a, b in zip(mine, other, strict=True))
         Figure(
             name=f"compress.recoverable.{share}.loss_increase_ratio", value=float(np.mean(mine) / np.mean(other)),
-            unit="ratio", rival="the same training without the penalty, the same recovery",
-            rival_value=float(np.mean(other)), count=len(SEEDS), seeds=SEEDS, command=COMMAND,
-            note=f"{STEPS} steps, then pruned once; the loss rises by {np.mean(mine):+.4f} against "
-            f"{np.mean(other):+.4f} from {dense['penalty']:.4f} and {dense['control']:.4f}, by seed {seeds}; layers "
-            f"chose {counts}{beside}",
+            unit="ratio", rival="the same training without the penalty", rival_value=float(np.mean(other)),
+            count=len(SEEDS), seeds=SEEDS, command=COMMAND,
+            note=f"{STEPS} steps, then pruned once, no recovery on either side: the loss rises by {np.mean(mine):+.5f} "
+            f"against {np.mean(other):+.5f} from {dense['penalty']:.4f} and {dense['control']:.4f}, by seed {seeds}; "
+            f"{beside} ({TUNED_STEPS} steps); recoveries chosen by layer ({counts}) at {left}",
         ).write()  # fmt: skip
 
 
