@@ -79,7 +79,8 @@ class Anamnesis(PreTrainedModel):
         self.decoder = nn.ModuleList(DecoderBlock(*parts) for _ in range(shape.decoder_layers))
         self.sets = SetHead(shape.width, config.vocabulary_size)
         horizons = max(map(len, config.horizons), default=0)
-        summary = Summary(shape.width, config.vocabulary_size) if shape.summary else None
+        slots = horizons * len(config.outcomes)
+        summary = Summary(shape.width, config.vocabulary_size, slots, shape.dropout) if shape.summary else None
         self.heads = OutcomeHead(shape.width, len(config.outcomes), horizons, summary)
         if config.time_bins:
             self.clock = ClockHead(shape.width, config.time_bins)
@@ -117,8 +118,8 @@ class Anamnesis(PreTrainedModel):
     def begin(self, outcome: int, codes: Tensor, gap_days: float) -> None:
         """Let an outcome start as what pretraining knows of the codes of its event.
 
-        Where pretraining asked when each code comes, that is what the outcome answers before any training; else its
-        query asks for these codes.
+        Where pretraining asked when each code comes, that is what the outcome answers before any training, unless it is
+        told a summary; else its query asks for these codes.
 
         Args:
             outcome: number of the outcome.
@@ -132,7 +133,8 @@ class Anamnesis(PreTrainedModel):
         heads.norm.weight.copy_(self.hazards.norm.weight)
         heads.query[outcome] = self.hazards.query
         for at, days in enumerate(self.config.horizons[outcome]):
-            if days > 0:
+            # The linear part of a summary is fitted alone: what it lacks is learnt from nothing.
+            if days > 0 and heads.summary is None:
                 heads.weight[outcome, at] = self.hazards.direction(codes, gap_days, gap_days + days)
 
     def obey(self, grammar: Grammar) -> None:
@@ -273,18 +275,25 @@ class Anamnesis(PreTrainedModel):
         table = self.table()
         reading = self.read(batch, table)
         anchor = of_segments(batch.query_age_days, batch.segment, moments.segment)
-        query = self.asked(reading, batch.token, moments, table)
-        decoded = self.decode(reading, query, moments, anchor)
-        return self.heads(decoded[moments.segment > 0])
+        return self.answer(reading, batch.token, moments, anchor, table)[moments.segment > 0]
 
-    def asked(self, reading: Reading, token: Tensor, moments: Moments, table: Tensor) -> Tensor:
-        """Return the outcomes' queries at S moments, told the summary of what each sees, [R, S, K, width]."""
+    def answer(self, reading: Reading, token: Tensor, moments: Moments, anchor: Tensor, table: Tensor) -> Tensor:
+        """Return logits of all outcomes at S moments a row, f32 [R, S, K, H].
+
+        Args:
+            reading: what `encode` returned.
+            token: i64 [R, T], which the summary is of.
+            moments: when and where they are asked for.
+            anchor: the segment's anchor at each moment, f32 [R, S].
+            table: what `table` returns.
+        """
         query = self.heads.query.expand(*moments.segment.shape, -1, -1)
         if self.heads.summary is None:
-            return query
+            return self.heads(self.decode(reading, query, moments, anchor))
         embedded = functional.embedding(token, table)
         told = self.heads.summary(token, embedded, seen(reading, moments), reading.age_days, moments.age_days)
-        return query + told[:, :, None]
+        logit = self.heads(self.decode(reading, query + told.query[:, :, None], moments, anchor))
+        return logit + told.logit.unflatten(-1, logit.shape[-2:])
 
     def score(self, token: Tensor, visit: Tensor, age_days: Tensor, query_age_days: Tensor, table: Tensor) -> Tensor:
         """Return logits of samples that stand one a row, f32 [batch, K, H]; a row of padding alone has no history.
@@ -301,11 +310,10 @@ class Anamnesis(PreTrainedModel):
         reading = self.encode(token, segment, visit, age_days, anchor, table)
         asked = torch.ones_like(segment[:, :1])
         moments = Moments(anchor, asked, torch.full_like(asked, LATEST))
-        query = self.asked(reading, token, moments, table)
-        return self.heads(self.decode(reading, query, moments, anchor)[:, 0])
+        return self.answer(reading, token, moments, anchor, table)[:, 0]
 
 
-def seen(reading: Reading, moments: Moments) -> Tensor:
+def seen(reading: Reading | Batch[Tensor], moments: Moments) -> Tensor:
     """Return which tokens each moment sees: its segment's, in visits before its bound, bool [R, S, T]."""
     own = (moments.segment[:, :, None] == reading.segment[:, None, :]) & (moments.segment > 0)[:, :, None]
     return own & (reading.visit[:, None, :] < moments.before[:, :, None])

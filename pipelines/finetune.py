@@ -9,10 +9,10 @@ import numpy as np
 
 from ehr import calibration
 from ehr.model import Anamnesis
-from pipelines import artefacts, digests, training
+from pipelines import artefacts, digests, training, wide
 from pipelines.callbacks.weights import Best
 from pipelines.cohort import Cohort, open_cohort
-from pipelines.data import FinetuningData, has_split
+from pipelines.data import FinetuningData, OutcomeSource, has_split
 from pipelines.modules import Finetuning, new_network
 from pipelines.predict import load_network, logits, probabilities
 from pipelines.progress import say
@@ -49,6 +49,9 @@ def main(argv: Sequence[str]) -> int:
     disabled = without_positives(asked, cohort.registry.names)
     for name in disabled:
         say(f"note: outcome {name} has no positive label in the training split; it is not learnt")
+    if module.summary:
+        assert isinstance(data.train, OutcomeSource)
+        wide.fit(module.network, data.train, data.tuning if isinstance(data.tuning, OutcomeSource) else None)
     questions = len(asked.subject)
     say(f"finetune: {questions:,} samples read in {len(data.train.lengths):,}, {len(cohort.registry.names)} outcomes")
 

@@ -51,8 +51,7 @@ def hardened(network: Anamnesis, content: Answered, objective: EmbeddingObjectiv
     def forward(moved: Tensor) -> Tensor:
         # Every position reads its own row of what was moved, as it reads the table otherwise.
         reading = network.read(batch._replace(token=position), moved.flatten(0, 1))
-        query = network.asked(reading, batch.token, moments, network.table())
-        return network.heads(network.decode(reading, query, moments, anchor)[moments.segment > 0])
+        return network.answer(reading, batch.token, moments, anchor, network.table())[moments.segment > 0]
 
     def mean(logits: Tensor) -> Tensor:
         total, count = losses.masked_bce(logits, content.label)

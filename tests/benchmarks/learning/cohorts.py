@@ -34,8 +34,8 @@ SMALL = (
 )
 """A network that two cores train in minutes."""
 SHALLOW = (
-    *("--network.width", "32", "--network.heads", "2", "--network.dropout", "0.2"),
-    *("--network.encoder_layers", "1", "--network.decoder_layers", "1"),
+    *("--network.width", "32", "--network.heads", "2", "--network.encoder_layers", "1"),
+    *("--network.decoder_layers", "1", "--network.dropout", "0.2"),
 )
 """A network for real data sets of thousands of short records."""
 
@@ -125,6 +125,10 @@ PLANS = {
         outcomes=CONFIGS / "outcomes" / "synthea_large.yaml",
         arguments=("--exclude", "RACE//*", "--exclude", "ETHNICITY//*", "--exclude", "SITE//*"),
         tests=("held_out", "external"),
+        network=(*SHALLOW[:-1], "0.1"),
+        max_length=192,
+        epochs=(1, 2),
+        pretraining=(*AHEAD, "--model.optimizer.learning_rate", "3e-3"),
     ),
 }
 
