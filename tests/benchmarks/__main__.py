@@ -33,7 +33,7 @@ TOPICS = {
         "robust.cost",
         "robust.trades",
     ),
-    "rethink": ("rethink.strategyqa", "rethink.infotabs", "rethink.neighbours", "rethink.generate"),
+    "rethink": ("rethink.strategyqa", "rethink.infotabs", "rethink.neighbours", "rethink.generate", "rethink.patients"),
     "learning": ("learning", "learning.simulating"),
     "scale": (
         "scale.ddp",
