@@ -128,7 +128,7 @@ PLANS = {
         tests=("held_out", "external"),
         network=(*SHALLOW[:-1], "0.1"),
         max_length=192,
-        epochs=(1, 2),
+        epochs=(1, 1),
         pretraining=(*AHEAD, "--model.optimizer.learning_rate", "3e-3"),
     ),
 }
