@@ -135,25 +135,15 @@ def held(steps: Steps, sample: Sample, world: World, number: int) -> Held:
 
 
 def steps_by_case(table: pl.DataFrame) -> dict[tuple[int, int, str | None], Steps]:
-    """Return the steps of each patient, time and suppressed outcome."""
-    held = table.sort(*KEY, "suppressed", "future", nulls_last=False, maintain_order=True)
-    keys = held.select(*KEY, "suppressed")
-    starts = np.flatnonzero(
-        (keys != keys.shift(1)).select(pl.any_horizontal(pl.all().fill_null(value=True))).to_series()
-    )
-    return _divided(held, starts) if len(held) else {}
-
-
-def _divided(held: pl.DataFrame, starts: Ints) -> dict[tuple[int, int, str | None], Steps]:
-    """Cut a sorted table at some rows."""
-    columns = [held[name].cast(pl.Int64).to_numpy() for name in ("future", "visit", "token")]
-    days = held["days"].to_numpy()
-    ends = np.append(starts[1:], len(held))
-    names = held[starts].select("subject_id", pl.col("prediction_time").to_physical(), "suppressed").rows()
+    """Return the steps of each patient, time and suppressed outcome, in the order of futures, then as they stand."""
     made: dict[tuple[int, int, str | None], Steps] = {}
-    for (subject, time, suppressed), begin, end in zip(names, starts.tolist(), ends.tolist(), strict=True):
-        future, visit, token = (column[begin:end] for column in columns)
-        made[subject, time, suppressed] = Steps(future, days[begin:end], visit, token)
+    held = table.with_columns(pl.col("prediction_time").to_physical())
+    for key, own in held.group_by([*KEY, "suppressed"], maintain_order=True):
+        subject, time, suppressed = key
+        rows = own.sort("future", maintain_order=True)
+        future, visit, token = (rows[name].cast(pl.Int64).to_numpy() for name in ("future", "visit", "token"))
+        name = None if suppressed is None else str(suppressed)
+        made[int(str(subject)), int(str(time)), name] = Steps(future, rows["days"].to_numpy(), visit, token)
     return made
 
 

@@ -33,10 +33,10 @@ COMMAND = "python -m tests.benchmarks.rethink.patients"
 HERE = RUNS / "rethink-patients"
 PARTS = FIGURES / "parts"
 OUTCOMES = ROOT / "configs" / "rethink" / "patients-outcomes.yaml"
-TRAINING, SETS, EACH, TUNING = 5_000, 10, 300, 200
-"""Patients who train, tune and calibrate; sets a decoder, patients drawn for a set; tuning patients."""
+TRAINING, SETS, EACH, TAKEN, TUNING = 5_000, 10, 300, 100, 200
+"""Patients who train, tune and calibrate; sets a decoder, patients simulated for a set, and taken; tuning patients."""
 NUMBERS = (9, 20, 100)
-REACHED = 20
+REACHED = 9
 """Futures at which REACH is drawn too: it takes a set of futures an outcome."""
 RESAMPLES = 200
 PRETRAIN = """seed_everything: 0
@@ -148,7 +148,7 @@ def part(seed: int, sets: int) -> Json:
     held = opened(folder)
     own, first = tuning(held, folder), TRAINING + seed % sets * EACH
     everyone = asked_of(held.cohort, "held_out", held.world.slots)
-    asked = everyone.take(np.flatnonzero((everyone.subject >= first) & (everyone.subject < first + EACH)))
+    asked = everyone.take(np.flatnonzero((everyone.subject >= first) & (everyone.subject < first + EACH))[:TAKEN])
     stored = gathered(held, asked, settings_of(max(NUMBERS), seed))
     reached = gathered(held, asked, settings_of(REACHED, seed, reach=True))
     found: Json = {"seed": seed, "decoder": seed // sets, "patients": len(asked.subject), "samples": {}}

@@ -6,6 +6,7 @@ import pytest
 
 from ehr.generation import sample
 from pipelines.rethink.patients.asking import Slot
+from pipelines.rethink.patients.cases import steps_by_case
 from pipelines.rethink.patients.drawing import FUTURES, VALUES, drawn, valued
 from pipelines.rethink.patients.settings import Rethinking
 from tests.ehr import futures
@@ -94,3 +95,22 @@ def test_three_estimators_of_one_probability(model):
         spread = np.sqrt((carlo.var() + other.var()) / number)
         assert abs(carlo.mean() - other.mean()) < 4 * spread, (carlo.mean(), other.mean(), spread)
     assert reach.var() < carlo.var()
+
+
+def test_every_step_reaches_its_patient(model):
+    """What is put together from the table is the whole table, of plain futures and of suppressed ones."""
+    given = [futures.sample(n, n, subject=n) for n in (3, 14)]
+    table, _ = drawn(model, given, SLOTS, DAYS, Rethinking(samples=5, max_tokens=40, reach=True))
+    held = steps_by_case(table.sample(fraction=1.0, shuffle=True, seed=0).sort("days", maintain_order=True))
+    assert sum(len(own.token) for own in held.values()) == len(table)
+    for (subject, time, name), own in held.items():
+        rows = table.filter(
+            (pl.col("subject_id") == subject)
+            & (pl.col("prediction_time").to_physical() == time)
+            & pl.col("suppressed").eq_missing(pl.lit(name, pl.String))
+        )
+        assert len(rows) == len(own.token) > 1
+        for number in range(5):
+            mine = rows.filter(pl.col("future") == number)
+            assert own.days[own.future == number].tolist() == mine["days"].to_list()
+            assert sorted(own.token[own.future == number].tolist()) == sorted(mine["token"].to_list())
