@@ -22,7 +22,7 @@ DEATHS = """outcomes:
     horizons_days: [30, 365]
     censor: never
 """
-EPOCHS = {"simulator": (3, 5), "physionet2012": (3, 4)}
+EPOCHS = {"simulator": (3, 5), "physionet2012": (3, 3)}
 """Of pretraining and of fine-tuning, so that each model is trained in minutes."""
 EXTRA = {"physionet2012": ("--model.summary", "true")}
 """Said to fine-tuning besides: stays of two days are told by last values."""
