@@ -16,7 +16,7 @@ NOTHING = "no outcome has 10 patients with and 10 without it, so nothing is eval
 
 def summary(found: Mapping[str, Any]) -> None:
     """Print the arms of a report."""
-    console = Console(width=132)
+    console = Console(width=156)
     arms = found["evaluation"].get("arms", [])
     title = (
         f"{found['patients']:,} patients, {found['futures_each']} futures each over {found['window_days']:g} days, "

@@ -24,6 +24,7 @@ from pipelines.rethink.patients import gathering
 from pipelines.rethink.patients.arms import Tuned, all_arms, tune
 from pipelines.rethink.patients.asking import Asked, asked_of
 from pipelines.rethink.patients.cases import Case, Stored, World, cases_of
+from pipelines.rethink.patients.drawing import drawn
 from pipelines.rethink.patients.gathering import Model
 from pipelines.rethink.patients.scoring import measured as measure
 from pipelines.rethink.patients.settings import Rethinking
@@ -150,7 +151,10 @@ def part(seed: int, sets: int) -> Json:
     everyone = asked_of(held.cohort, "held_out", held.world.slots)
     asked = everyone.take(np.flatnonzero((everyone.subject >= first) & (everyone.subject < first + EACH))[:TAKEN])
     stored = gathered(held, asked, settings_of(max(NUMBERS), seed))
-    reached = gathered(held, asked, settings_of(REACHED, seed, reach=True))
+    samples = gathering.samples_of(asked, held.world.source, held.model.max_length)
+    with_reach = settings_of(REACHED, seed, reach=True)
+    again = drawn(held.model.network, samples, held.world.slots, held.world.days, with_reach)
+    reached = Stored(*again, stored.neighbours)
     found: Json = {"seed": seed, "decoder": seed // sets, "patients": len(asked.subject), "samples": {}}
     for number in NUMBERS:
         reach = number <= REACHED
