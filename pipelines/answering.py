@@ -98,7 +98,8 @@ def open_run(path: Path, manifest: dict[str, Any]) -> Model:
         Vocabulary.load(path / "vocabulary.json"),
         calibrations.from_json(content),
         network.config.max_tokens,
-        lambda samples: logits(network, samples),
+        # Small batches stay in the processor's caches.
+        lambda samples: logits(network, samples, batch_tokens=4096),
     )
 
 

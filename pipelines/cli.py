@@ -14,6 +14,7 @@ VERBS = {
     "pretrain": "train the denoising encoder-decoder on a cohort",
     "finetune": "train the pretrained network for all outcomes at once",
     "evaluate": "tables and a report of a run or a release on a cohort",
+    "robustness": "what corrupted and attacked records cost a model",
     "compress": "a smaller run, refused where it lost more than its budget",
     "export": "one ONNX file with its vocabulary, manifest and golden pair",
     "score": "calibrated probabilities for raw records, without torch",

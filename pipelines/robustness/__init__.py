@@ -1,0 +1,1 @@
+"""`anamnesis robustness`: what corrupted and attacked records cost a model, in one report."""
