@@ -30,9 +30,9 @@ ARMS: dict[str, Schedule] = {
 }
 MATCHED: dict[int, tuple[float, dict[str, Schedule]]] = {
     size: (zeros, {"hq": HypersphericalQuantisation(sparsity=zeros), RIVAL: TernaryWeights(zeros=zeros)})
-    for size, zeros in ((30, 0.75), (40, 0.84))
+    for size, zeros in ((30, 0.84), (40, 0.915))
 }
-"""By how many times smaller the ternary weights are: the share of zeros that takes, and the arms."""
+"""By how many times smaller ternary weights and scales are at the bound of entropy: zeros that takes, and arms."""
 NAMES = {
     "loss_aware": "loss-aware ternary",
     "hq": "hyperspherical quantisation",
