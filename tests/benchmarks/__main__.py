@@ -32,6 +32,7 @@ TOPICS = {
         "robust.parity",
         "robust.cost",
         "robust.trades",
+        "robust.shifts",
     ),
     "rethink": ("rethink.strategyqa", "rethink.infotabs", "rethink.neighbours", "rethink.generate", "rethink.patients"),
     "learning": ("learning", "learning.simulating"),

@@ -95,6 +95,7 @@ def main() -> int:
         f"their latest {LATEST} events, {len(places)} estimable outcomes; not applicable: {', '.join(others)}."
     )
     value, lower, upper = interval(excess["noise"] / excess["standard"])
+    alone = interval(excess["standard"])
     facts: dict[str, Any] = {"command": COMMAND, "count": len(draws.subject), "seeds": (SEED,)}
     Figure(
         name=f"{NAME}.excess_ratio",
@@ -104,7 +105,8 @@ def main() -> int:
         rival_value=float(excess["standard"][0]),
         lower=lower,
         upper=upper,
-        note=f"Excess error over clean {excess['noise'][0]:.4f} against {excess['standard'][0]:.4f}. {how}",
+        note=f"Excess error {excess['noise'][0]:.4f} against {excess['standard'][0]:.4f} (95 % {alone[1]:.4f} to "
+        f"{alone[2]:.4f}): where that interval holds 0 the quotient says nothing. {how}",
         **facts,
     ).write()
     value, lower, upper = interval(clean["noise"] - clean["standard"])

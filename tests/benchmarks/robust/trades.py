@@ -1,7 +1,12 @@
-"""robust.digits.trades_ema.*: TRADES with averaged weights on digits, under the full ensemble; resumable by seed."""
+"""robust.digits.trades_ema.*: TRADES with averaged weights on digits, under the full ensemble; resumable by seed.
+
+With --finished figures are written of the seeds that are done.
+"""
 
 import json
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -31,9 +36,14 @@ def judged(net: nn.Module, test: Digits, ensemble: Ensemble) -> tuple[float, flo
     return 100 * record.clean, 100 * record.robust
 
 
+def path_of(seed: int) -> Path:
+    """Return the file of a seed."""
+    return FIGURES / "parts" / f"{NAME}-{seed}.json"
+
+
 def part(seed: int) -> dict[str, Any]:
     """Return what a seed came to, from its file where there is one."""
-    path = FIGURES / "parts" / f"{NAME}-{seed}.json"
+    path = path_of(seed)
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
     training, test = digits()
@@ -63,7 +73,7 @@ def part(seed: int) -> dict[str, Any]:
     return found
 
 
-def write(name: str, values: Sequence[float], unit: str, note: str) -> None:
+def write(name: str, values: Sequence[float], unit: str, note: str, seeds: Sequence[int]) -> None:
     """Write a figure that is a mean over seeds."""
     mean = mean_of(values)
     Figure(
@@ -74,27 +84,35 @@ def write(name: str, values: Sequence[float], unit: str, note: str) -> None:
         lower=mean.lower,
         upper=mean.upper,
         count=len(digits()[1].x),
-        seeds=SEEDS,
+        seeds=tuple(seeds),
         note=note,
     ).write()
 
 
 def main() -> int:
     """Measure and write the figures; 1 where an alarm says that they are not to be trusted."""
-    found = [part(seed) for seed in SEEDS]
+    seeds = [seed for seed in SEEDS if "--finished" not in sys.argv or path_of(seed).is_file()]
+    found = [part(seed) for seed in seeds]
     alarms = [alarm for one in found for alarm in one["alarms"]]
     if alarms:
         print("\n".join(alarms))
         return 1
     how = f"TRADES, beta 6, 5 steps of a third of the radius, {EPOCHS} epochs, averaged weights; L-inf 0.1"
-    write(f"{NAME}.clean", [one["clean"] for one in found], "%", f"{how}. Accuracy before any attack.")
+    write(f"{NAME}.clean", [one["clean"] for one in found], "%", f"{how}. Accuracy before any attack.", seeds)
     ensemble = "APGD-100 on the loss, APGD-100 on the margin from five starts, Square with 5,000 questions"
-    write(f"{NAME}.robust", [one["robust"] for one in found], "%", f"{how}. Accuracy under the worst of {ensemble}.")
+    write(
+        f"{NAME}.robust",
+        [one["robust"] for one in found],
+        "%",
+        f"{how}. Accuracy under the worst of {ensemble}.",
+        seeds,
+    )
     write(
         "robust.digits.averaging_change",
         [one["robust_gradients"] - one["live_robust_gradients"] for one in found],
         "points",
         f"{how}, minus the live weights of the same runs; robust accuracy under APGD-100 on the loss and the margin.",
+        seeds,
     )
     return 0
 
