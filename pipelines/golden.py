@@ -58,7 +58,9 @@ def patients(vocabulary: Vocabulary, number: int = len(EVENTS_OF), *, seed: int 
                 low, high = cuts[code][0], cuts[code][-1]
                 value = float(np.float32(low + (high - low) * draw.uniform(-0.2, 1.2)))
             rows.append((subject, time, code, value))
-    frame = pl.DataFrame(rows, schema=["subject_id", "time", "code", "numeric_value"], orient="row")
+    # Types are told: where values are few, none stands in the rows that polars would infer them from.
+    kinds = {"subject_id": pl.Int64, "time": pl.Int64, "code": pl.String, "numeric_value": pl.Float64}
+    frame = pl.DataFrame(rows, schema=kinds, orient="row")
     frame = frame.with_columns(pl.col("time").cast(pl.Datetime("us")), text_value=pl.lit(None, dtype=pl.String))
     return order(frame.select(pl.col(name).cast(kind) for name, kind in EVENTS.items()).lazy()).collect()
 
