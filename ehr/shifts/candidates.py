@@ -163,8 +163,8 @@ def candidates(samples: Sequence[Sample], known: Rules) -> Candidates:
         parts.append((np.full(len(whole[0]), example, dtype=np.int64), *whole))
         distance.append(np.concatenate(steps).astype(np.float64))
     nothing = np.zeros(0, dtype=np.int64)
-    columns = [np.concatenate([nothing, *(part[at] for part in parts)]) for at in range(4)]
-    return Candidates(*columns, np.concatenate([np.zeros(0), *distance]))
+    example, position, kind, put = (np.concatenate([nothing, *(part[at] for part in parts)]) for at in range(4))
+    return Candidates(example, position, kind, put, np.concatenate([np.zeros(0), *distance]))
 
 
 def limits(samples: Sequence[Sample]) -> Ints:

@@ -54,7 +54,7 @@ def curves(passes: pl.DataFrame) -> Any:  # noqa: ANN401  a figure of matplotlib
     """Draw AUROC over severity, a panel a corruption; the model and the reference."""
     names = [name for name in passes["corruption"].unique(maintain_order=True).to_list() if name != "clean"]
     lines = -(-len(names) // COLUMNS)
-    low, high = float(passes["auroc"].min()), float(passes["auroc"].max())  # pyright: ignore[reportArgumentType]
+    low, high = float(passes["auroc_lower"].min()), float(passes["auroc_upper"].max())  # pyright: ignore[reportArgumentType]
     with mpl.rc_context(svg.STYLE):
         figure = svg.new(11, 1 + 1.9 * lines)
         panels = figure.subplots(lines, COLUMNS, sharex=True, sharey=True, squeeze=False).ravel()
