@@ -168,7 +168,7 @@ def candidates(samples: Sequence[Sample], known: Rules) -> Candidates:
 
 
 def limits(samples: Sequence[Sample]) -> Ints:
-    """Return how many edits each sample takes: a tenth of its dated tokens, but one."""
+    """Return how many edits each sample takes: a tenth of its dated tokens, at least one."""
     return np.array([max(1, int(SHARE * (sample.visit > 0).sum())) for sample in samples], dtype=np.int64)
 
 
