@@ -364,7 +364,8 @@ class FinetuningData(PackedData):
 
         asked = questions_of(cohort, "train")
         noise = self.noise
-        self.train = source(asked, noise and Noising(noise, noise.know(cohort.vocabulary), self.seed))
+        noising = None if noise is None else Noising(noise, noise.know(cohort.vocabulary), self.seed)
+        self.train = source(asked, noising)
         self.tuning = source(questions_of(cohort, "tuning")) if has_split(cohort, "tuning") else None
         return asked
 
