@@ -123,7 +123,7 @@ def part(seed: int, sets: int) -> Json:
 
 
 def part_with_reach(number: int, seed: int, sets: int) -> Json:
-    """Measure one seed at one number of futures, REACH among the arms; the other futures are those of `part`."""
+    """Measure one seed at one number of futures, REACH among the arms; else as `part`."""
     folder = prepared(seed // sets)
     held = opened(folder)
     own, asked = tuning(held, folder, TUNING), asked_in(held, seed, sets)
