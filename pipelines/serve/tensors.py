@@ -63,6 +63,8 @@ def from_json(name: str, kind: str, shape: Sequence[int], data: object) -> Array
     fits(name, shape, found.size)
     if found.size == 0:
         return np.zeros(shape, KINDS[kind])
+    if kind == "UINT64" and found.dtype.kind == "f":
+        found = exact(data, found)
     allowed = {"b": "b", "u": "iu", "i": "iu", "f": "iuf"}[KINDS[kind].kind]
     if found.dtype.kind not in allowed:
         raise Refusal(400, f"tensor {name}: data does not hold {kind} alone")
@@ -72,6 +74,14 @@ def from_json(name: str, kind: str, shape: Sequence[int], data: object) -> Array
             raise Refusal(400, f"tensor {name}: a number beyond {kind}")
     with np.errstate(over="ignore"):
         return found.astype(KINDS[kind]).reshape(shape)
+
+
+def exact(data: list[Any], found: Array) -> Array:
+    """Return integers as u64 where NumPy made floats of them, as it does where some lie beyond 2^63 and some do not."""
+    held = np.asarray(data, dtype=object)
+    if not all(type(value) is int and 0 <= value < 2**64 for value in held.flat):
+        return found
+    return held.astype(np.uint64)
 
 
 def texts(name: str, shape: Sequence[int], data: list[Any]) -> Array:

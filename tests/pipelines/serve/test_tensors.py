@@ -101,3 +101,11 @@ def test_wrong_json_is_refused_without_a_value_of_it(kind, data, words):
     with pytest.raises(Refusal, match=words) as refused:
         tensors.from_json("x", kind, (2,), data)
     assert refused.value.status == 400
+
+
+def test_integers_on_both_sides_of_2_to_the_63rd_stay_integers():
+    found = tensors.from_json("x", "UINT64", (3,), [0, 2**63, 2**64 - 1])
+    assert found.tolist() == [0, 2**63, 2**64 - 1]
+    for wrong in ([0.5, 2**63, 1], [-1, 2**63, 1], [0, 2**63, 2**64], [True, 2**63, 0]):
+        with pytest.raises(Refusal):
+            tensors.from_json("x", "UINT64", (3,), wrong)
