@@ -1,7 +1,7 @@
 """One checkpoint pruned at 30 to 90 %, without training afterwards: `python -m tests.benchmarks.compress.recoverable`.
 
-The simulator model, cut: trained on with the penalty, or as long without it, then pruned with the same choice of
-recovery by layer. SparseGPT stands beside, and at 70 and 90 % a few steps of fine-tuning on the fixed support.
+The simulator model, cut: trained on with the penalty, or as long without it, then pruned. The figure is of pruning with
+no recovery on either side; recoveries chosen by layer, SparseGPT and a few steps of fine-tuning stand in its note.
 """
 
 import argparse

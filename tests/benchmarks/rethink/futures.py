@@ -16,15 +16,24 @@ from pipelines.rethink.patients import gathering
 from pipelines.rethink.patients.arms import Tuned, all_arms, tune
 from pipelines.rethink.patients.asking import Asked, asked_of
 from pipelines.rethink.patients.cases import Case, Stored, World, cases_of
+from pipelines.rethink.patients.drawing import drawn
 from pipelines.rethink.patients.gathering import Model
 from pipelines.rethink.patients.scoring import measured as measure
 from pipelines.rethink.patients.settings import Rethinking
-from tests.benchmarks.harness import FIGURES
+from tests.benchmarks.harness import FIGURES, measured, verb
 
 PARTS = FIGURES / "parts"
 MOST = 100
 """Futures drawn of a patient; fewer are the first of them."""
 RESAMPLES = 200
+PRETRAIN = """seed_everything: {seed}
+model:
+  network: {{width: 64, heads: 4, encoder_layers: 2, decoder_layers: 2, dropout: 0.1}}
+  objective: permuted_ce
+  optimizer: {{learning_rate: 3.0e-3}}
+data: {{tokens: {tokens}, max_length: {length}}}
+trainer: {{max_epochs: {epochs}, accelerator: cpu, enable_progress_bar: false}}
+"""
 Json = dict[str, Any]
 
 
@@ -41,6 +50,24 @@ def settings_of(samples: int, seed: int, *, reach: bool = False) -> Rethinking:
     return Rethinking(samples=samples, seed=seed, reach=reach, max_tokens=96)
 
 
+def pretrained(folder: Path, *, seed: int, tokens: int, length: int, epochs: int) -> None:
+    """Train a folder's decoder on its cohort by the verb, where it is not there.
+
+    Args:
+        folder: has the cohort; gets the settings and the run.
+        seed: of the training.
+        tokens: positions of a batch.
+        length: tokens of a record, at most.
+        epochs: of training.
+    """
+    if (folder / "run" / "manifest.json").is_file():
+        return
+    settings = PRETRAIN.format(seed=seed, tokens=tokens, length=length, epochs=epochs)
+    (folder / "pretrain.yaml").write_text(settings, encoding="utf-8")
+    words = ("--config", folder / "pretrain.yaml", "--cohort", folder / "cohort", "--output", folder / "run")
+    measured(verb("pretrain", *words))
+
+
 def opened(folder: Path) -> Setting:
     """Open a decoder and its cohort."""
     cohort = open_cohort(folder / "cohort")
@@ -53,6 +80,14 @@ def gathered(held: Setting, asked: Asked, settings: Rethinking) -> Stored:
     """Draw futures and find neighbours of some patients."""
     samples = gathering.samples_of(asked, held.world.source, held.model.max_length)
     return gathering.gathered(held.model, samples, held.world, settings)
+
+
+def gathered_twice(held: Setting, asked: Asked, most: int, few: int, seed: int) -> tuple[Stored, Stored]:
+    """Draw futures of some patients; then fewer with what REACH needs, beside the same neighbours."""
+    stored = gathered(held, asked, settings_of(most, seed))
+    samples = gathering.samples_of(asked, held.world.source, held.model.max_length)
+    again = drawn(held.model.network, samples, held.world.slots, held.world.days, settings_of(few, seed, reach=True))
+    return stored, Stored(*again, stored.neighbours)
 
 
 def tuning(held: Setting, folder: Path, most: int) -> tuple[Asked, Stored]:

@@ -19,10 +19,7 @@ import torch
 
 from ehr.splits import by_hash
 from pipelines.rethink.patients import arms as names
-from pipelines.rethink.patients import gathering
 from pipelines.rethink.patients.asking import Asked, asked_of
-from pipelines.rethink.patients.cases import Stored
-from pipelines.rethink.patients.drawing import drawn
 from tests.benchmarks.harness import ROOT, RUNS, Figure, measured, verb
 from tests.benchmarks.rethink import synthea
 from tests.benchmarks.rethink.futures import (
@@ -33,9 +30,11 @@ from tests.benchmarks.rethink.futures import (
     averaged,
     compared,
     gathered,
+    gathered_twice,
     kept,
     measured_at,
     opened,
+    pretrained,
     settings_of,
     told,
     tuning,
@@ -49,14 +48,6 @@ TRAINING, SETS, EACH, TAKEN, TUNING = 5_000, 10, 300, 100, 200
 NUMBERS = (9, 20, MOST)
 REACHED = 9
 """Futures at which REACH is drawn too: it takes a set of futures an outcome."""
-PRETRAIN = """seed_everything: 0
-model:
-  network: {width: 64, heads: 4, encoder_layers: 2, decoder_layers: 2, dropout: 0.1}
-  objective: permuted_ce
-  optimizer: {learning_rate: 3.0e-3}
-data: {tokens: 512, max_length: 96}
-trainer: {max_epochs: 6, accelerator: cpu, enable_progress_bar: false}
-"""
 
 
 def prepared(decoder: int) -> Path:
@@ -77,10 +68,7 @@ def prepared(decoder: int) -> Path:
         words = ("--outcomes", OUTCOMES, "--splits", folder / "splits.parquet", "--workers", "1", "--overwrite")
         unread = ("--exclude", "VISIT//*", "--exclude", "ATC//*", "--exclude", "SITE//*", "--whole-tuning")
         measured(verb("prepare", folder / "records", folder / "cohort", *words, *unread, "--no-gates"))
-    if not (folder / "run" / "manifest.json").is_file():
-        (folder / "pretrain.yaml").write_text(PRETRAIN.replace("everything: 0", f"everything: {decoder}"))
-        words = ("--config", folder / "pretrain.yaml", "--cohort", folder / "cohort", "--output", folder / "run")
-        measured(verb("pretrain", *words))
+    pretrained(folder, seed=decoder, tokens=512, length=96, epochs=6)
     return folder
 
 
@@ -107,11 +95,7 @@ def part(seed: int, sets: int) -> Json:
     folder = prepared(seed // sets)
     held = opened(folder)
     own, asked = tuning(held, folder, TUNING), asked_in(held, seed, sets)
-    stored = gathered(held, asked, settings_of(max(NUMBERS), seed))
-    samples = gathering.samples_of(asked, held.world.source, held.model.max_length)
-    with_reach = settings_of(REACHED, seed, reach=True)
-    again = drawn(held.model.network, samples, held.world.slots, held.world.days, with_reach)
-    reached = Stored(*again, stored.neighbours)
+    stored, reached = gathered_twice(held, asked, max(NUMBERS), REACHED, seed)
     truth = oracle(held, folder, asked)
     found: Json = {"seed": seed, "decoder": seed // sets, "patients": len(asked.subject), "samples": {}}
     for number in NUMBERS:

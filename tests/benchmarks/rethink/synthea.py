@@ -15,18 +15,17 @@ import polars as pl
 from pipelines.rethink.patients import arms as names
 from pipelines.rethink.patients import gathering
 from pipelines.rethink.patients.asking import asked_of
-from pipelines.rethink.patients.cases import Stored
-from pipelines.rethink.patients.drawing import drawn
 from tests.benchmarks.harness import ROOT, RUNS, Figure, measured, verb
 from tests.benchmarks.rethink.futures import (
     MOST,
     Json,
     averaged,
     compared,
-    gathered,
+    gathered_twice,
     kept,
     measured_at,
     opened,
+    pretrained,
     settings_of,
     told,
     tuning,
@@ -45,14 +44,6 @@ REACHED = 20
 """Futures at which REACH is drawn too."""
 TAKEN, TUNING, RESAMPLES = 200, 200, 1_000
 """Patients asked and tuning patients, by a hash; resamples of those asked."""
-PRETRAIN = """seed_everything: 0
-model:
-  network: {width: 64, heads: 4, encoder_layers: 2, decoder_layers: 2, dropout: 0.1}
-  objective: permuted_ce
-  optimizer: {learning_rate: 3.0e-3}
-data: {tokens: 1024, max_length: 128}
-trainer: {max_epochs: 4, accelerator: cpu, enable_progress_bar: false}
-"""
 
 
 def shortened(folder: Path) -> None:
@@ -75,10 +66,7 @@ def prepared() -> Path:
     if not (HERE / "cohort" / "manifest.json").is_file():
         words = ("--outcomes", OUTCOMES, "--workers", "1", "--whole-tuning", "--no-gates", "--overwrite")
         measured(verb("prepare", HERE / "records", HERE / "cohort", *words))
-    if not (HERE / "run" / "manifest.json").is_file():
-        (HERE / "pretrain.yaml").write_text(PRETRAIN, encoding="utf-8")
-        words = ("--config", HERE / "pretrain.yaml", "--cohort", HERE / "cohort", "--output", HERE / "run")
-        measured(verb("pretrain", *words))
+    pretrained(HERE, seed=0, tokens=1024, length=128, epochs=4)
     return HERE
 
 
@@ -88,11 +76,7 @@ def part(seed: int) -> Json:
     held = opened(folder)
     own = tuning(held, folder, TUNING)
     asked = gathering.chosen(asked_of(held.cohort, "held_out", held.world.slots), TAKEN, seed)
-    stored = gathered(held, asked, settings_of(MOST, seed))
-    samples = gathering.samples_of(asked, held.world.source, held.model.max_length)
-    with_reach = settings_of(REACHED, seed, reach=True)
-    again = drawn(held.model.network, samples, held.world.slots, held.world.days, with_reach)
-    reached = Stored(*again, stored.neighbours)
+    stored, reached = gathered_twice(held, asked, MOST, REACHED, seed)
     positives = {slot.outcome: int((asked.label[:, at] == 1).sum()) for at, slot in enumerate(held.world.slots)}
     found: Json = {"seed": seed, "patients": len(asked.subject), "positives": positives, "samples": {}}
     for number in NUMBERS:
